@@ -1,0 +1,165 @@
+"""From a photo to its answer: probabilities by class and group, and the lesion's probability at the photo's own size."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from mtl.analysis.engine import Engine
+from mtl.config import ModelConfig
+from mtl.errors import ConfigError
+from mtl.frame import map_to_photo, photo_to_square
+
+# A class is named at or above this probability within its group.
+NAME_CONFIDENCE = 0.5
+# A group applies where it has at least this share of the joint probability ...
+MIN_GROUP_SHARE = 0.25
+# ... and the joint distribution is not all but even: photos of none of the classes are trained towards the even one.
+# Of the entropy of the even distribution.
+MAX_RELATIVE_ENTROPY = 0.85
+
+
+@dataclass(frozen=True)
+class GroupAnswer:
+    """One group's softmax, and whether the photo shows anything of it."""
+
+    group: str
+    names: tuple[str, ...]
+    probabilities: tuple[float, ...]  # within the group; 0 for an untrained class
+    trained: tuple[bool, ...]
+    share: float  # the group's part of the joint probability over all classes
+    applies: bool
+
+    @property
+    def confidence(self) -> float:
+        return max(self.probabilities)
+
+    @property
+    def predicted_class(self) -> str:
+        return self.names[self.probabilities.index(self.confidence)]
+
+    @property
+    def answer(self) -> str:
+        """The class's name, "uncertain", or "not seen"."""
+        if not self.applies:
+            return "not seen"
+        return self.predicted_class if self.confidence >= NAME_CONFIDENCE else "uncertain"
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What the network says of one photo."""
+
+    height: int
+    width: int
+    probabilities: np.ndarray  # (C,) float64, softmax over the trained classes, 0 for the others
+    groups: tuple[GroupAnswer, ...]
+    mask_logits: np.ndarray  # (h, w) float32 over the network's square: enlarged only when asked for
+    center_crop: bool
+    threshold: float
+
+    @property
+    def predicted_class_id(self) -> int:
+        return int(self.probabilities.argmax())
+
+    @property
+    def confidence(self) -> float:
+        return float(self.probabilities.max())
+
+    @cached_property
+    def confidence_map(self) -> np.ndarray:
+        """(H, W) float32: the probability that a pixel of the photo is lesion."""
+        logits = map_to_photo(self.mask_logits, self.height, self.width, self.center_crop, outside=-30.0)
+        return 1 / (1 + np.exp(-logits))
+
+    @cached_property
+    def mask(self) -> np.ndarray:
+        """(H, W) uint8, 1 = lesion."""
+        return (self.confidence_map >= self.threshold).astype(np.uint8)
+
+    @property
+    def lesion_area_ratio(self) -> float:
+        """Share of the photo that is lesion, 0..1."""
+        return float(self.mask.mean())
+
+
+def analyse(
+    photos: Sequence[np.ndarray], engine: Engine, config: ModelConfig, *, threshold: float | None = None
+) -> list[Analysis]:
+    """Analyse photos (H, W, 3) uint8 in one batch; `threshold` overrides the checkpoint's for the mask."""
+    threshold = config.mask_threshold if threshold is None else threshold
+    if not 0 < threshold < 1:
+        raise ConfigError(f"conf_thresh: got {threshold}; needed a probability between 0 and 1")
+    squares = np.stack([photo_to_square(photo, config.image_size, config.center_crop) for photo in photos])
+    class_logits, mask_logits = engine(squares)
+    return [
+        Analysis(
+            photo.shape[0], photo.shape[1], joint, group_answers(joint, config), mask, config.center_crop, threshold
+        )
+        for photo, joint, mask in zip(photos, joint_probabilities(class_logits, config), mask_logits, strict=True)
+    ]
+
+
+def joint_probabilities(class_logits: np.ndarray, config: ModelConfig) -> np.ndarray:
+    """(N, C) logits -> (N, C) float64: softmax at the stored temperature over the trained classes."""
+    logits = np.where(config.trained, class_logits.astype(np.float64) / config.temperature, -np.inf)
+    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return odds / odds.sum(axis=1, keepdims=True)
+
+
+def group_answers(joint: np.ndarray, config: ModelConfig) -> tuple[GroupAnswer, ...]:
+    """Read the joint probabilities (C,) by group; a softmax over a group's logits is the joint one, renormalised."""
+    shows_something = _relative_entropy(joint, sum(config.trained)) < MAX_RELATIVE_ENTROPY
+    answers = []
+    for group, ids in config.classes.group_ids.items():
+        part = joint[ids.start : ids.stop]
+        share = float(part.sum())
+        within = part / share if share > 0 else part
+        answers.append(
+            GroupAnswer(
+                group,
+                config.classes.groups[group],
+                tuple(within.tolist()),
+                config.trained[ids.start : ids.stop],
+                share,
+                applies=shows_something and share >= MIN_GROUP_SHARE,
+            )
+        )
+    return tuple(answers)
+
+
+def _relative_entropy(probabilities: np.ndarray, classes: int) -> float:
+    """Entropy as a share of the even distribution's: 1 where nothing is preferred, 0 where all is on one class."""
+    positive = probabilities[probabilities > 0]
+    return float(-(positive * np.log(positive)).sum()) / math.log(max(classes, 2))
+
+
+def to_dict(analysis: Analysis, config: ModelConfig) -> dict[str, Any]:
+    """The fixed answer of `MultiTaskModel.predict`."""
+    return {
+        "classification": {
+            "predicted_class_id": analysis.predicted_class_id,
+            "predicted_class": config.classes.names[analysis.predicted_class_id],
+            "confidence": analysis.confidence,
+            "probabilities": analysis.probabilities.tolist(),
+            "groups": {
+                answer.group: {
+                    "answer": answer.answer,
+                    "predicted_class": answer.predicted_class,
+                    "confidence": answer.confidence,
+                    "probabilities": dict(zip(answer.names, answer.probabilities, strict=True)),
+                    "share": answer.share,
+                    "applies": answer.applies,
+                }
+                for answer in analysis.groups
+            },
+        },
+        "segmentation": {
+            "mask": analysis.mask,
+            "confidence_map": analysis.confidence_map,
+            "lesion_area_ratio": analysis.lesion_area_ratio,
+        },
+    }

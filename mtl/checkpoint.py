@@ -1,0 +1,216 @@
+"""The only code that reads or writes weights. Every file is treated as hostile: nothing in it is ever run.
+
+A `.pth` is what training keeps (weights, config, epoch, metrics, optimizer); a folder with `model.safetensors` and
+`config.json` is what ships. Both give the same network. Writing is atomic: a reader sees the old file or the new one.
+"""
+
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from mtl.config import Classes, ModelConfig
+from mtl.errors import CheckpointError, ConfigError
+from mtl.model import MultiTaskNetwork
+
+WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
+MAX_BYTES = 2_000_000_000  # a checkpoint of this network with Adam's state takes 70 MB
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights on the CPU and what is known of them."""
+
+    name: str
+    state_dict: dict[str, Tensor]
+    model_config: ModelConfig
+    training: dict[str, Any] = field(default_factory=dict)  # the TrainConfig they were trained with, where known
+    epoch: int = 0
+    metrics: dict[str, Any] = field(default_factory=dict)
+    optimizer: dict[str, Any] | None = None
+
+    def network(self) -> MultiTaskNetwork:
+        """The network with these weights, in evaluation mode. Raises CheckpointError where they do not fit."""
+        network = MultiTaskNetwork(self.model_config)
+        load_weights(network, self.state_dict, self.name)
+        return network.eval()
+
+
+def load_weights(network: torch.nn.Module, state_dict: Mapping[str, Tensor], name: str) -> None:
+    """Strictly load weights; the error names the first one that is missing, unknown, of another shape or not finite."""
+    wanted = network.state_dict()
+    for key, tensor in wanted.items():
+        if key not in state_dict:
+            raise CheckpointError(f"{name}: {key} is missing; needed a checkpoint of this network")
+        given = state_dict[key]
+        if given.shape != tensor.shape:
+            raise CheckpointError(
+                f"{name}: {key} has the shape {tuple(given.shape)}; needed {tuple(tensor.shape)}: another network's?"
+            )
+        if given.is_floating_point() and not torch.isfinite(given).all():
+            raise CheckpointError(f"{name}: {key} holds values that are not finite; the file is damaged, take another")
+    if unknown := next((key for key in state_dict if key not in wanted), None):
+        raise CheckpointError(f"{name}: {unknown} is no weight of this network; needed a checkpoint of this network")
+    network.load_state_dict(state_dict)
+
+
+def config_to_dict(config: ModelConfig, training: Mapping[str, Any]) -> dict[str, Any]:
+    """What is saved beside weights; JSON-able."""
+    return {
+        "num_classes_classification": config.num_classes_classification,
+        **config.model_dump(mode="json"),
+        "training": dict(training),
+    }
+
+
+def config_from_dict(saved: Mapping[str, Any], name: str) -> tuple[ModelConfig, dict[str, Any]]:
+    """The inverse. Files of other programs may hold the two numbers of classes only."""
+    values = dict(saved)
+    training = values.pop("training", {})
+    number = values.pop("num_classes_classification", None)
+    try:
+        if "classes" not in values and isinstance(number, int) and number != len(Classes().names):
+            values["classes"] = {"groups": {"class": tuple(f"class {i}" for i in range(number))}}
+        config = ModelConfig(**values)
+    except (ConfigError, TypeError) as error:
+        raise CheckpointError(f"{name}: its config does not fit: {error}") from None
+    if number not in (None, config.num_classes_classification):
+        raise CheckpointError(f"{name}: its config names {config.num_classes_classification} classes but says {number}")
+    return config, training if isinstance(training, dict) else {}
+
+
+def read_checkpoint(source: str | Path) -> Checkpoint:
+    """Read a `.pth` file, or a folder with `model.safetensors` and `config.json` (or that safetensors file)."""
+    path = Path(source)
+    if path.is_dir() and (path / "multitask_best.pth").is_file():
+        path = path / "multitask_best.pth"
+    if path.is_dir():
+        path = path / WEIGHTS_FILE
+    if not path.is_file():
+        raise CheckpointError(f"{source}: there is no such checkpoint; needed a .pth file or a folder with {WEIGHTS_FILE}")
+    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_pth(path)
+
+
+def _read_safetensors(path: Path) -> Checkpoint:
+    name = path.parent.name
+    try:
+        saved = json.loads((path.parent / CONFIG_FILE).read_text(encoding="utf-8"))
+        state_dict = safetensors.torch.load_file(path)
+    except FileNotFoundError:
+        raise CheckpointError(f"{name}: {CONFIG_FILE} is missing beside {path.name}") from None
+    except (ValueError, OSError, RecursionError, safetensors.SafetensorError) as error:
+        raise CheckpointError(f"{name}: cannot be read as safetensors with a config: {_first_line(error)}") from None
+    if not isinstance(saved, dict):
+        raise CheckpointError(f"{name}: {CONFIG_FILE} holds no JSON object")
+    metadata = saved.pop("checkpoint", {})
+    config, training = config_from_dict(saved, name)
+    return Checkpoint(
+        name, _as_float32(state_dict), config, training, metadata.get("epoch", 0), metadata.get("metrics", {})
+    )
+
+
+def _read_pth(path: Path) -> Checkpoint:
+    payload = read_pth(path)
+    if not isinstance(payload.get("state_dict"), dict) or not isinstance(payload.get("config"), dict):
+        raise CheckpointError(f"{path.name}: it has no state_dict and config; needed a checkpoint that this project wrote")
+    if wrong := next((key for key, value in payload["state_dict"].items() if not isinstance(value, Tensor)), None):
+        raise CheckpointError(f"{path.name}: {wrong} in its state_dict is no tensor; take another file")
+    config, training = config_from_dict(payload["config"], path.name)
+    return Checkpoint(
+        f"{path.parent.name}/{path.name}",
+        _as_float32(payload["state_dict"]),
+        config,
+        training,
+        payload.get("epoch", 0),
+        payload.get("metrics", {}),
+        payload.get("optimizer"),
+    )
+
+
+def _as_float32(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key: value.float() if value.is_floating_point() else value for key, value in state_dict.items()}
+
+
+def read_pth(path: Path) -> dict[str, Any]:
+    """What a `.pth` or `.ckpt` holds: tensors and plain values only, every byte checked against its checksum."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+                raise CheckpointError(f"{path.name}: it is compressed, which PyTorch's files never are; take another file")
+            if sum(entry.file_size for entry in entries) > MAX_BYTES:
+                raise CheckpointError(f"{path.name}: it unpacks to more than {MAX_BYTES / 1e9:.0f} GB; take another file")
+            # torch.load checks no sums, and loads a third of all files with a flipped bit.
+            if damaged := archive.testzip():
+                raise CheckpointError(f"{path.name}: {damaged} in it is damaged; copy or download the file again")
+        payload = torch.load(path, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
+    # A hostile or damaged file makes torch's unpickler raise nearly anything.
+    except Exception as error:
+        raise CheckpointError(f"{path.name}: it is no checkpoint that can be read safely: {_first_line(error)}") from error
+    if not isinstance(payload, dict):
+        raise CheckpointError(f"{path.name}: it holds a {type(payload).__name__}; needed a checkpoint's dictionary")
+    return payload
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:160] if lines else type(error).__name__
+
+
+def write_pth(path: Path, checkpoint: Checkpoint) -> None:
+    """Write what training keeps, in the layout that other programs read."""
+    payload = {
+        "state_dict": checkpoint.state_dict,
+        "config": config_to_dict(checkpoint.model_config, checkpoint.training),
+        "epoch": checkpoint.epoch,
+        "metrics": checkpoint.metrics,
+        "optimizer": checkpoint.optimizer,
+    }
+    write_state(path, payload)
+
+
+def write_state(path: Path, payload: Mapping[str, Any]) -> None:
+    """Write tensors and plain values, as `read_pth` reads them."""
+    _write_atomically(path, lambda temporary: torch.save(payload, temporary))
+
+
+def write_folder(folder: Path, checkpoint: Checkpoint, dtype: torch.dtype = torch.float32) -> None:
+    """Write what ships: `model.safetensors` (floats as `dtype`) and `config.json`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {
+        key: (value.to(dtype) if value.is_floating_point() else value).contiguous()
+        for key, value in checkpoint.state_dict.items()
+    }
+    saved = config_to_dict(checkpoint.model_config, checkpoint.training)
+    saved["checkpoint"] = {"epoch": checkpoint.epoch, "metrics": checkpoint.metrics}
+    _write_atomically(folder / WEIGHTS_FILE, lambda temporary: safetensors.torch.save_file(tensors, temporary))
+    write_text(folder / CONFIG_FILE, json.dumps(saved, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    _write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def _write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Write beside `path`, reach the disk, then take its place."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        with temporary.open("rb+") as written:
+            os.fsync(written.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

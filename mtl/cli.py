@@ -1,0 +1,263 @@
+"""The command line: `python -m mtl VERB`. What a verb needs is imported when it runs, so that `--help` is quick."""
+
+import argparse
+import json
+import logging
+import os
+import sys
+import types
+import typing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pydantic.fields import FieldInfo
+
+from mtl.config import TrainConfig
+from mtl.errors import MtlError, PhotoError
+
+Verb = Callable[[argparse.Namespace], None]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; 0, or 1 with one line that says what came, what was needed and what to do."""
+    args = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    try:
+        args.run(args)
+    except MtlError as error:
+        print(f"mtl {args.verb}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"mtl {args.verb}: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # Whoever read the output has gone (`| head`); Python must not try to flush it again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m mtl", description="One network, two answers from one photo: skin or hair type, and lesion mask."
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    def add(name: str, run: Verb, help_text: str) -> argparse.ArgumentParser:
+        verb = verbs.add_parser(name, help=help_text, description=help_text[0].upper() + help_text[1:] + ".")
+        verb.add_argument("--json", action="store_true", help="print one JSON object")
+        verb.set_defaults(run=run)
+        return verb
+
+    train = add("train", run_train, "train on a data folder")
+    _add_settings(train, TrainConfig.model_fields)
+    train.add_argument("--resume", metavar="PATH", help="a run's folder: go on with it; a .pth: start from it")
+
+    predict = add("predict", run_predict, "analyse photos: class, probabilities, lesion mask")
+    predict.add_argument("photos", nargs="+", metavar="PHOTO", help="photo files or folders")
+    predict.add_argument("--checkpoint", metavar="PATH", help="a .pth file or a folder; unset: the shipped model")
+    predict.add_argument("--device", default="auto", help=_help("device"))
+    predict.add_argument("--conf-thresh", type=float, metavar="P", help="mask threshold; unset: the checkpoint's")
+    predict.add_argument("--output-dir", metavar="DIR", help="write masks and overlays (PNG) there")
+
+    evaluate = add("evaluate", run_evaluate, "measure a checkpoint on a data folder")
+    _add_settings(evaluate, {k: v for k, v in TrainConfig.model_fields.items() if _section(v) == "data"})
+    evaluate.add_argument("--split", choices=("train", "val"), default="val", help="which photos (default: val)")
+    evaluate.add_argument("--checkpoint", metavar="PATH", help="a .pth file or a folder; unset: the shipped model")
+    evaluate.add_argument("--device", default="auto", help=_help("device"))
+    evaluate.add_argument("--seed", type=int, default=0, help="of the split, where the folder has none")
+
+    check = add("check-data", run_check_data, "read a data folder and say what training would meet")
+    _add_settings(check, {k: v for k, v in TrainConfig.model_fields.items() if _section(v) == "data"})
+
+    demo = add("demo-data", run_demo_data, "write a folder of made photos to try everything with")
+    demo.add_argument("folder", help="where; it must be empty or not be there")
+    demo.add_argument("--photos", type=int, default=240, help="how many (default: 240)")
+    demo.add_argument("--size", type=int, default=256, help="shorter side in pixels (default: 256)")
+    demo.add_argument("--seed", type=int, default=0, help="other photos for another seed (default: 0)")
+
+    runs = add("runs", run_runs, "list the training runs")
+    runs.add_argument("--output-dir", default=TrainConfig.model_fields["output_dir"].default, help=_help("output_dir"))
+    return parser
+
+
+# ---- options from settings
+
+
+def _add_settings(parser: argparse.ArgumentParser, fields: dict[str, FieldInfo]) -> None:
+    """One option a setting; only those given on the line override, so a default stands in one place."""
+    for name, field in fields.items():
+        option = f"--{name.replace('_', '-')}"
+        help_text = f"{field.description} (default: {field.default})".replace("%", "%%")
+        common: dict[str, Any] = {"dest": name, "default": argparse.SUPPRESS, "help": help_text}
+        kind = _value_type(field)
+        if kind is bool:
+            parser.add_argument(option, action=argparse.BooleanOptionalAction, **common)
+        elif typing.get_origin(kind) is typing.Literal:
+            parser.add_argument(option, choices=typing.get_args(kind), **common)
+        else:
+            parser.add_argument(option, type=kind, metavar=name.rpartition("_")[2].upper(), **common)
+
+
+def _value_type(field: FieldInfo) -> Any:
+    """The type without `| None`."""
+    if isinstance(field.annotation, types.UnionType):
+        return next(kind for kind in typing.get_args(field.annotation) if kind is not type(None))
+    return field.annotation
+
+
+def _section(field: FieldInfo) -> str:
+    extra = field.json_schema_extra
+    return str(extra["section"]) if isinstance(extra, dict) else ""
+
+
+def _help(name: str) -> str:
+    return str(TrainConfig.model_fields[name].description)
+
+
+def _settings(args: argparse.Namespace) -> dict[str, Any]:
+    return {name: value for name, value in vars(args).items() if name in TrainConfig.model_fields}
+
+
+# ---- the verbs
+
+
+def run_train(args: argparse.Namespace) -> None:
+    from mtl.training.fit import train
+
+    run = train(TrainConfig(**_settings(args)), resume=args.resume, show_progress=not args.json)
+    status = run.status()
+    best = {"epoch": status.best_epoch, **status.best}
+    answer = {"run": str(run.path), "state": status.state, "checkpoint": str(run.best_file), "best": best}
+    if args.json:
+        print(json.dumps(answer))
+        return
+    figures = ", ".join(f"{key.removeprefix('val_').replace('_', ' ')} {value:.3f}" for key, value in status.best.items()
+                        if key.startswith("val_"))  # fmt: skip
+    print(f"{status.state}: {run.path}\nbest epoch {status.best_epoch}: {figures}\n{run.best_file}")
+
+
+def run_predict(args: argparse.Namespace) -> None:
+    from mtl.analysis.files import analyse_file, find_photos
+    from mtl.api import DEFAULT_CHECKPOINT, MultiTaskModel
+
+    photos = find_photos(args.photos)
+    model = MultiTaskModel.load(args.checkpoint or DEFAULT_CHECKPOINT, args.device)
+    output_dir = Path(args.output_dir) if args.output_dir else None
+    results, failed = [], 0
+    for photo in _bar(photos, "photos", quiet=args.json):
+        try:
+            results.append(analyse_file(photo, model.engine, model.config, args.conf_thresh, output_dir))
+        except PhotoError as error:
+            failed += 1
+            results.append({"photo": str(photo), "error": str(error)})
+    if args.json:
+        print(json.dumps({"results": results}))
+    else:
+        for result in results:
+            print(_prediction_line(result))
+    if failed:
+        raise PhotoError(f"{failed} of {len(photos)} photos could not be analysed, see above; the others were")
+
+
+def _prediction_line(result: dict[str, Any]) -> str:
+    if "error" in result:
+        return str(result["error"])
+    groups = result["classification"]["groups"]
+    answers = [f"{group} {a['answer']} ({a['predicted_class']} {a['confidence']:.0%})" if a["answer"] == "uncertain"
+               else f"{group} {a['answer']} {a['confidence']:.0%}"
+               for group, a in groups.items() if a["applies"]] or ["no skin or hair type seen"]  # fmt: skip
+    lesions = len(result["segmentation"]["lesions"])
+    area = f"{lesions} lesion{'s' * (lesions != 1)}, {result['segmentation']['lesion_area_ratio']:.1%} of the photo"
+    return "; ".join([f"{result['photo']}: {', '.join(answers)}", area, *([result["overlay"]] if "overlay" in result else [])])
+
+
+def run_evaluate(args: argparse.Namespace) -> None:
+    from mtl.api import DEFAULT_CHECKPOINT, MultiTaskModel
+    from mtl.data.folder import read_folder
+    from mtl.evaluation import evaluate, require_same_classes
+
+    folder = read_folder(TrainConfig(**_settings(args)))
+    model = MultiTaskModel.load(args.checkpoint or DEFAULT_CHECKPOINT, args.device)
+    require_same_classes(model.config, folder.classes.names)
+    with _progress_bar("photos", quiet=args.json) as progress:
+        report = {
+            "checkpoint": model.checkpoint.name,
+            "split": args.split,
+            **evaluate(folder.split(args.split), model.engine, model.config, progress),
+        }
+    print(json.dumps(report) if args.json else _table(report))
+
+
+def run_check_data(args: argparse.Namespace) -> None:
+    from mtl.data.check import check_folder
+    from mtl.data.folder import read_folder
+
+    folder = read_folder(TrainConfig(**_settings(args)))
+    with _progress_bar("photos", quiet=args.json) as progress:
+        report = check_folder(folder, progress)
+    print(json.dumps(report.to_dict()) if args.json else _table(report.to_dict()))
+    report.require_readable()
+
+
+def run_demo_data(args: argparse.Namespace) -> None:
+    from mtl.data.demo import write_demo_data
+
+    with _progress_bar("photos", quiet=args.json) as progress:
+        folder = write_demo_data(Path(args.folder), args.photos, args.seed, args.size, progress)
+    if args.json:
+        print(json.dumps({"folder": str(folder), "photos": args.photos}))
+    else:
+        print(f"{args.photos} made photos in {folder}\ntrain on them: python -m mtl train --data-dir {folder} --epochs 3")
+
+
+def run_runs(args: argparse.Namespace) -> None:
+    from mtl.training.run import list_runs
+
+    runs = [(run, run.status()) for run in list_runs(args.output_dir)]
+    if args.json:
+        print(json.dumps({"runs": [{"run": str(run.path), **asdict(status)} for run, status in runs]}))
+    elif not runs:
+        print(f"no runs in {args.output_dir}; start one with `python -m mtl train --data-dir FOLDER`")
+    for run, status in runs if not args.json else []:
+        jaccard = f"Jaccard {status.best['val_jaccard']:.3f}" if "val_jaccard" in status.best else ""
+        print(f"{run.name}  {status.state}  epoch {status.epoch} of {status.epochs}  {jaccard}  {status.message}".rstrip())
+
+
+# ---- the terminal
+
+
+def _bar(items: Sequence[Any], unit: str, *, quiet: bool) -> Any:
+    from tqdm import tqdm
+
+    return tqdm(items, unit=f" {unit}", disable=quiet or len(items) < 2)
+
+
+@contextmanager
+def _progress_bar(unit: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """A callback (done, total) that draws a bar with rate and time left."""
+    from tqdm import tqdm
+
+    with tqdm(unit=f" {unit}", disable=quiet) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield show
+
+
+def _table(values: dict[str, Any], indent: str = "") -> str:
+    """Nested figures as indented lines."""
+    lines = []
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            lines += [f"{indent}{key}", _table(value, indent + "  ")]
+        elif isinstance(value, list | dict):
+            lines += [f"{indent}{key}: {'none' if not value else ''}".rstrip(), *(f"{indent}  {item}" for item in value)]
+        else:
+            lines.append(f"{indent}{key}: {f'{value:.4f}' if isinstance(value, float) else value}")
+    return "\n".join(lines)

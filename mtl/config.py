@@ -1,0 +1,200 @@
+"""Every setting once: its default, bounds and help. The command line, the page and the saved files derive from here.
+
+An invalid configuration cannot exist: it is checked when made and frozen after.
+"""
+
+from functools import cached_property
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from mtl.errors import ConfigError
+
+DEFAULT_CLASSES = {
+    "skin type": ("normal", "dry", "oily", "combination", "sensitive"),
+    "hair type": ("straight", "wavy", "curly", "coily", "dreadlocks"),
+}
+CLASS_ALIASES = {"kinky": "coily", "dreadlock": "dreadlocks", "locs": "dreadlocks"}
+# A photo's class target is one id a group: UNKNOWN where the group has no label, NO_CLASS throughout for "none".
+UNKNOWN = -1
+NO_CLASS = -2
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Settings(BaseModel):
+    """A frozen set of settings. `ConfigError` names the first setting that is wrong, what it was and what it may be."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
+
+    def __init__(self, **values: Any):
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise ConfigError(_one_line(error)) from None
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with `changes`, checked like a new one."""
+        return type(self)(**{**self.model_dump(), **changes})
+
+
+def _one_line(error: ValidationError) -> str:
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"])
+    reason = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        return f"{name}: there is no such setting"
+    if not name:
+        return reason
+    return f"{name}: got {first['input']!r}; {reason[0].lower()}{reason[1:]}"
+
+
+def setting(default: Any, help_text: str, *, section: str = "advanced", **bounds: Any) -> Any:
+    """A field with its help; `section` ("basic", "data", "augmentation", "advanced") is where the page shows it."""
+    return Field(default, description=help_text, json_schema_extra={"section": section}, **bounds)
+
+
+class Classes(Settings):
+    """The classes and their groups; a class id is its place, counted through the groups in order."""
+
+    groups: dict[str, tuple[str, ...]] = Field(default=DEFAULT_CLASSES)
+
+    @field_validator("groups")
+    @classmethod
+    def _distinct(cls, groups: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        names = [name for members in groups.values() for name in members]
+        if len(names) < 2:
+            raise ValueError("at least two classes are needed")
+        if len({name.lower() for name in names}) < len(names):
+            raise ValueError("two classes have the same name; give each its own")
+        if any(not members for members in groups.values()):
+            raise ValueError("a group has no class; give it one or leave it out")
+        if reserved := {"", "none"} & {name.strip().lower() for name in names}:
+            raise ValueError(f"{sorted(reserved)[0]!r} cannot be a class name; it means that no class is shown")
+        return groups
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        return tuple(name for members in self.groups.values() for name in members)
+
+    @cached_property
+    def group_ids(self) -> dict[str, range]:
+        """The class ids of each group."""
+        spans, start = {}, 0
+        for group, members in self.groups.items():
+            spans[group] = range(start, start + len(members))
+            start += len(members)
+        return spans
+
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        ids = {name.lower(): index for index, name in enumerate(self.names)}
+        return {alias: ids[name] for alias, name in CLASS_ALIASES.items() if name in ids} | ids
+
+    def id_of(self, name: str) -> int | None:
+        """The class id of a name or alias, in any case; None where there is none."""
+        return self._ids.get(name.strip().lower())
+
+
+class ModelConfig(Settings):
+    """What the network is and how its answers are read; saved with the weights."""
+
+    classes: Classes = Classes()
+    class_counts: tuple[int, ...] | None = Field(
+        None, description="training photos of each class; a class with 0 is never predicted; unset: all are trained"
+    )
+    num_classes_segmentation: Literal[1] = Field(1, description="mask channels: one, the lesion")
+    image_size: int = Field(224, ge=64, le=1024, multiple_of=32, description="side of the input square, pixels")
+    center_crop: bool = Field(False, description="analyse the centre square instead of the whole photo")
+    activation: Literal["silu", "relu6"] = Field("silu", description="of the encoder; relu6 for a frozen lite0 start")
+    dropout: float = Field(0.3, ge=0.0, lt=1.0, description="of the classification head")
+    mask_threshold: float = Field(0.5, gt=0.0, lt=1.0, description="a pixel is lesion at or above this probability")
+    temperature: float = Field(1.0, gt=0.0, description="divides the class logits at prediction")
+
+    @model_validator(mode="after")
+    def _one_count_a_class(self) -> Self:
+        if self.class_counts is not None and len(self.class_counts) != self.num_classes_classification:
+            raise ValueError(
+                f"class_counts: {len(self.class_counts)} counts for {self.num_classes_classification} classes"
+            )
+        return self
+
+    @property
+    def num_classes_classification(self) -> int:
+        return len(self.classes.names)
+
+    @property
+    def trained(self) -> tuple[bool, ...]:
+        """For each class: did it have training photos?"""
+        if self.class_counts is None or not any(self.class_counts):
+            return (True,) * self.num_classes_classification
+        return tuple(count > 0 for count in self.class_counts)
+
+
+class TrainConfig(Settings):
+    """A training run. Field names are the command line's options (`--batch-size`) and the page's labels."""
+
+    data_dir: str = setting("data", "the data folder", section="data")
+    include: str | None = setting(None, "use only photos whose name fits this pattern, e.g. isic18_*", section="data")
+    labels: str | None = setting(None, "another label file (JSON or CSV), in the data folder or a path", section="data")
+    classes: str | None = setting(
+        None, "another class file (JSON), or names with commas; unset: classes.json, else the ten defaults", section="data"
+    )
+    val_fraction: float = setting(
+        0.2, "share of the photos held out for validation, where the folder has no split", section="data", gt=0, lt=1
+    )
+
+    epochs: int = setting(50, "passes over the training photos", section="basic", ge=1, le=100_000)
+    batch_size: int = setting(16, "photos a step", section="basic", ge=1, le=8192)
+    lr: float = setting(0.001, "learning rate of Adam", section="basic", gt=0, le=10)
+    device: str = setting(
+        "auto", "auto (cuda, then mps, then cpu), cpu, cuda, cuda:1, mps", section="basic", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$"
+    )
+    freeze_backbone: bool = setting(
+        False, "train the two heads only; the encoder keeps its weights and BatchNorm statistics", section="basic"
+    )
+
+    classification_weight: float = setting(1.0, "weight of the class loss", ge=0)
+    segmentation_weight: float = setting(0.5, "weight of the mask loss", ge=0)
+    init: str = setting(
+        "auto", "weights to start from: auto (imagenet if cached, else lite0), imagenet, lite0, none, or a checkpoint's path"
+    )
+    image_size: int = setting(224, "side of the network's square input, pixels", ge=64, le=1024, multiple_of=32)
+    center_crop: bool = setting(False, "use the centre square of each photo instead of the whole photo")
+    weight_decay: float = setting(0.0, "L2 penalty (Adam)", ge=0, le=1)
+    gradient_clip: float = setting(5.0, "largest norm of the gradient; 0: unlimited", ge=0)
+    warmup_steps: int = setting(200, "steps over which the learning rate rises from 0 to lr", ge=0)
+    schedule: Literal["plateau", "cosine"] = setting(
+        "plateau", "plateau: cut lr when the validation loss stalls; cosine: let it fall to 0 over all epochs"
+    )
+    plateau_patience: int = setting(3, "epochs without improvement before the learning rate is cut", ge=0)
+    plateau_factor: float = setting(0.3, "what the learning rate is multiplied with then", gt=0, lt=1)
+    early_stopping_patience: int = setting(10, "stop after so many epochs without improvement; 0: never", ge=0)
+    best_metric: Literal["val_loss", "val_jaccard", "val_dice", "val_accuracy", "val_balanced_accuracy"] = setting(
+        "val_loss", "what makes an epoch the best one"
+    )
+    dropout: float = setting(0.3, "of the classification head", ge=0, lt=1)
+    precision: Literal["auto", "float32", "bfloat16"] = setting(
+        "auto", "auto: bfloat16 where the device computes in it, else float32"
+    )
+    threads: int = setting(0, "CPU threads; 0: PyTorch's choice. Results repeat exactly at an equal number", ge=0, le=512)
+    seed: int = setting(0, "of the split, the order, the augmentation and the new weights", ge=0, lt=2**31)
+
+    flip: Share = setting(0.5, "probability of a left-right flip", section="augmentation")
+    rotation_degrees: float = setting(15.0, "largest rotation to either side", section="augmentation", ge=0, le=180)
+    crop_min_area: float = setting(
+        0.8, "smallest share of the photo that a random crop keeps; 1: no crop", section="augmentation", gt=0, le=1
+    )
+    brightness: Share = setting(0.2, "largest relative change of brightness", section="augmentation")
+    contrast: Share = setting(0.2, "largest relative change of contrast", section="augmentation")
+
+    output_dir: str = setting("runs", "where run folders are made")
+    name: str = setting("", "of the run, for its folder; unset: the data folder's name", pattern=r"^[\w.-]{0,60}$")
+
+    @model_validator(mode="after")
+    def _something_to_learn(self) -> Self:
+        if self.classification_weight == 0 and self.segmentation_weight == 0:
+            raise ValueError("classification_weight and segmentation_weight are both 0; at least one must be above 0")
+        return self

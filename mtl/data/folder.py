@@ -1,0 +1,208 @@
+"""A data folder: which photos there are, their masks, labels and split. Nothing is decoded here.
+
+    images/train/*.jpg  images/val/*.jpg     or images/*.jpg
+    masks/train/*.png   masks/val/*.png      or masks/*.png
+    labels.json | labels.csv   splits.json   classes.json   groups.csv      (all optional)
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Literal
+
+from mtl.config import Classes, TrainConfig
+from mtl.data.labels import Target, parse_label, read_csv, read_json, read_labels, unknown_target
+from mtl.data.split import stratified_group_split
+from mtl.errors import ConfigError, DataError
+
+PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
+MASK_SUFFIXES = {".png", ".gif", ".bmp", ".tif", ".tiff"}
+Split = Literal["train", "val"]
+SPLITS: tuple[Split, Split] = ("train", "val")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One photo and what is known of it; `mask` None: not known, not "no lesion"."""
+
+    photo: Path
+    mask: Path | None
+    target: Target
+    group: str
+
+    @property
+    def name(self) -> str:
+        return self.photo.name
+
+
+@dataclass(frozen=True)
+class DataFolder:
+    """The two sides of a data folder, in name order."""
+
+    path: Path
+    classes: Classes
+    train: tuple[Sample, ...]
+    val: tuple[Sample, ...]
+
+    def split(self, name: Split) -> tuple[Sample, ...]:
+        return self.train if name == "train" else self.val
+
+    def class_counts(self, split: Split = "train") -> tuple[int, ...]:
+        """Labelled photos of each class on one side."""
+        counts = Counter(class_id for sample in self.split(split) for class_id in sample.target if class_id >= 0)
+        return tuple(counts[class_id] for class_id in range(len(self.classes.names)))
+
+
+def read_folder(config: TrainConfig) -> DataFolder:
+    """Read the layout, labels and split of `config.data_dir`; DataError names the first file that is wrong."""
+    root = Path(config.data_dir)
+    if not root.is_dir():
+        raise DataError(f"{config.data_dir}: there is no such folder; needed one with images/, see the README")
+    classes = _read_classes(root, config.classes)
+    photos = _find_photos(root)
+    targets = _read_targets(root, config.labels, classes, photos)
+    masks = _find_masks(root, photos)
+    groups = _read_groups(root, photos)
+    used = {name: path for name, path in photos.items() if config.include is None or fnmatch(name, config.include)}
+    if not used:
+        raise DataError(f"{root.name}: none of {len(photos)} photos fits --include {config.include}; try *")
+    samples = {
+        name: Sample(
+            path, masks.get(path.stem), targets.get(name, unknown_target(classes)), groups.get(name, name)
+        )
+        for name, path in used.items()
+    }
+    sides = _split(root, samples, config)
+    for side, names in sides.items():
+        if not names:
+            raise DataError(f"{root.name}: no photo in the {side} split; put photos on both sides, or remove the split")
+    train, val = (tuple(samples[name] for name in sorted(sides[side])) for side in SPLITS)
+    return DataFolder(root, classes, train, val)
+
+
+def _read_classes(root: Path, chosen: str | None) -> Classes:
+    if chosen and "," in chosen:
+        return Classes(groups={"class": tuple(name.strip() for name in chosen.split(","))})
+    path = _named_file(root, chosen, "classes") if chosen else root / "classes.json"
+    if not path.is_file():
+        return Classes()
+    content = read_json(path)
+    try:
+        return Classes(groups=content if isinstance(content, dict) else {"class": content})
+    except ConfigError as error:
+        raise DataError(f"{path.name}: {error}") from None
+
+
+def _named_file(root: Path, name: str, what: str) -> Path:
+    """A file named in the settings: in the data folder, or a path."""
+    for path in (root / name, Path(name)):
+        if path.is_file():
+            return path
+    raise DataError(f"--{what} {name}: no such file in {root.name}, nor as a path; check its name")
+
+
+def _find_photos(root: Path) -> dict[str, Path]:
+    """Photo name -> path, over images/ or images/train and images/val."""
+    images = root / "images"
+    sides = [images / side for side in SPLITS if (images / side).is_dir()]
+    loose = _files(images, PHOTO_SUFFIXES, "photo")
+    if loose and sides:
+        raise DataError(f"images/: {loose[0].name} lies beside the folder {sides[0].name}/; move it into train/ or val/")
+    found = loose + [path for side in sides for path in _files(side, PHOTO_SUFFIXES, "photo")]
+    if not found:
+        raise DataError(f"{root.name}: no photos; needed images/*.jpg, or images/train/*.jpg and images/val/*.jpg")
+    if twice := _first_twice(path.stem for path in found):
+        raise DataError(f"images/: {twice} stands twice (names count without ending); rename one of the photos")
+    return {path.name: path for path in found}
+
+
+def _find_masks(root: Path, photos: dict[str, Path]) -> dict[str, Path]:
+    """Photo stem -> mask; a mask without a photo of its name is an error."""
+    folders = [root / "masks", *(root / "masks" / side for side in SPLITS)]
+    found = [path for folder in folders for path in _files(folder, MASK_SUFFIXES, "mask")]
+    stems = {path.stem for path in photos.values()}
+    for path in found:
+        if path.stem not in stems:
+            raise DataError(f"masks/: {path.name}: there is no photo named {path.stem}; rename or remove the mask")
+    if twice := _first_twice(path.stem for path in found):
+        raise DataError(f"masks/: {twice} has two masks; remove one")
+    return {path.stem: path for path in found}
+
+
+def _files(folder: Path, suffixes: set[str], kind: str) -> list[Path]:
+    """The files of a folder in name order, hidden ones left out; another kind of file is an error, not a skip."""
+    if not folder.is_dir():
+        return []
+    found = [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith((".", "Thumbs.db"))]
+    for path in found:
+        if path.suffix.lower() not in suffixes:
+            kinds = ", ".join(sorted(suffix[1:] for suffix in suffixes))
+            raise DataError(f"{folder.name}/: {path.name} is no {kind} that can be read; needed {kinds}; remove it")
+    return found
+
+
+def _first_twice(names: Iterable[str]) -> str | None:
+    return next((name for name, count in Counter(names).items() if count > 1), None)
+
+
+def _read_targets(root: Path, chosen: str | None, classes: Classes, photos: dict[str, Path]) -> dict[str, Target]:
+    candidates = [_named_file(root, chosen, "labels")] if chosen else [root / "labels.json", root / "labels.csv"]
+    present = [path for path in candidates if path.is_file()]
+    if len(present) > 1:
+        raise DataError(f"{root.name}: both labels.json and labels.csv; remove one, or choose with --labels")
+    if not present:
+        return {}
+    targets = read_labels(present[0], classes)
+    _require_photos(present[0].name, targets, photos)
+    return targets
+
+
+def _read_groups(root: Path, photos: dict[str, Path]) -> dict[str, str]:
+    path = root / "groups.csv"
+    if not path.is_file():
+        return {}
+    groups = {row["image"].strip(): row["group"].strip() for row in read_csv(path, ("image", "group"))}
+    _require_photos(path.name, groups, photos)
+    return groups
+
+
+def _require_photos(file_name: str, names: Iterable[str], photos: dict[str, Path]) -> None:
+    missing = [name for name in names if name not in photos]
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise DataError(f"{file_name}: there is no photo {missing[0]}{more} in images/; add it or remove its entry")
+
+
+def _split(root: Path, samples: dict[str, Sample], config: TrainConfig) -> dict[Split, list[str]]:
+    """The names on each side: as splits.json says, else as the folders say, else drawn."""
+    path = root / "splits.json"
+    if path.is_file():
+        return _read_splits(path, samples, set(_find_photos(root)))
+    if any((root / "images" / side).is_dir() for side in SPLITS):
+        return {side: [name for name, s in samples.items() if s.photo.parent.name == side] for side in SPLITS}
+    strata = {name: (sample.target, sample.mask is not None) for name, sample in samples.items()}
+    members: dict[str, list[str]] = defaultdict(list)
+    for name, sample in samples.items():
+        members[sample.group].append(name)
+    train, val = stratified_group_split(strata, list(members.values()), config.val_fraction, config.seed)
+    return {"train": train, "val": val}
+
+
+def _read_splits(path: Path, samples: dict[str, Sample], photos: set[str]) -> dict[Split, list[str]]:
+    content = read_json(path)
+    if not isinstance(content, dict) or set(content) != set(SPLITS) or not all(map(_is_names, content.values())):
+        raise DataError(f'{path.name}: needed {{"train": [photo names], "val": [photo names]}}')
+    listed = [name for side in SPLITS for name in content[side]]
+    if twice := _first_twice(listed):
+        raise DataError(f"{path.name}: {twice} is listed twice; keep it on one side")
+    _require_photos(path.name, listed, dict.fromkeys(photos, path))
+    return {side: [name for name in content[side] if name in samples] for side in SPLITS}
+
+
+def _is_names(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+__all__ = ["DataFolder", "Sample", "Split", "parse_label", "read_folder"]

@@ -1,0 +1,38 @@
+"""Which device computes, and in which precision."""
+
+from typing import Literal
+
+import torch
+
+from mtl.errors import DeviceError
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is cuda, then mps, then cpu; DeviceError where the named one is not there."""
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, there in available.items() if there))
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise DeviceError(f"device: got {name!r}; needed auto, cpu, cuda, cuda:1 or mps") from None
+    there = ", ".join(kind for kind, is_there in available.items() if is_there)
+    if not available.get(device.type, False):
+        raise DeviceError(f"device: {name} is not there; this machine has {there}; take one of these, or auto")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise DeviceError(f"device: {name} is not there; this machine has {torch.cuda.device_count()} CUDA devices")
+    return device
+
+
+def choose_precision(name: str, device: torch.device) -> Literal["32-true", "bf16-mixed"]:
+    """Lightning's name of the precision; `auto` is bfloat16 where the device computes in it."""
+    bfloat16 = name == "bfloat16" or (name == "auto" and _computes_in_bfloat16(device))
+    return "bf16-mixed" if bfloat16 else "32-true"
+
+
+def _computes_in_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # A CPU without these instructions emulates bfloat16, at a loss.
+    capabilities = torch.cpu.get_capabilities()
+    return device.type == "cpu" and bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

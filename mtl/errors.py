@@ -1,0 +1,38 @@
+"""Every error that a person can meet. Each message is one line: what came, what was needed, what to do.
+
+    MtlError
+    ├── ConfigError       a setting out of its bounds, unknown, or at odds with another
+    ├── PhotoError        a file that is no photo, or one that cannot be read whole
+    ├── DataError         a data folder: its layout, labels, masks or splits
+    ├── CheckpointError   weights that cannot be read, or that belong to another network
+    ├── DeviceError       a device that is not there
+    └── RunError          a run's folder, or a run that cannot start, stop or go on
+"""
+
+
+class MtlError(Exception):
+    """The root: the command line prints it as one line and exits with 1, the page shows it as a message."""
+
+
+class ConfigError(MtlError):
+    pass
+
+
+class PhotoError(MtlError):
+    pass
+
+
+class DataError(MtlError):
+    pass
+
+
+class CheckpointError(MtlError):
+    pass
+
+
+class DeviceError(MtlError):
+    pass
+
+
+class RunError(MtlError):
+    pass

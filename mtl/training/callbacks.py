@@ -1,0 +1,163 @@
+"""What listens to the training loop: the run's folder, checkpoints and Stop."""
+
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.plugins.io import CheckpointIO
+from torch import Tensor
+
+from mtl.checkpoint import Checkpoint, read_pth, write_pth, write_state
+from mtl.training.run import Run
+from mtl.training.task import HIGHER_IS_BETTER, MultiTask
+
+
+class StopRequested(Exception):
+    """Raised inside the loop when a stop was asked for; `fit` ends the run in order."""
+
+
+class RunCallback(Callback):
+    def __init__(self, run: Run):
+        self.run = run
+
+
+class StopOnRequest(RunCallback):
+    """Looks for the run's stop file at every batch."""
+
+    def _check(self) -> None:
+        if self.run.stop_file.exists():
+            self.run.update(state="stopping")
+            raise StopRequested
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self._check()
+
+    def on_validation_batch_start(self, *_: Any) -> None:
+        self._check()
+
+
+class RunRecorder(RunCallback):
+    """Writes the curves, the history and the progress into the run's folder."""
+
+    STATUS_SECONDS = 0.5  # how often run.json is written
+
+    def __init__(self, run: Run):
+        super().__init__(run)
+        self._last_status = 0.0
+        self._photos, self._since = 0, time.monotonic()
+        self._rate = 0.0
+        self._seconds_before, self._start = 0.0, time.monotonic()
+
+    def on_train_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        self._seconds_before, self._start = self.run.status().train_seconds, time.monotonic()
+        self._since = time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, task: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        assert isinstance(task, MultiTask)
+        self._photos += len(batch)
+        self.run.append_event(
+            {
+                "event": "step",
+                "step": trainer.global_step,
+                "epoch": trainer.current_epoch + 1,
+                "loss": _number(outputs["loss"]),
+                "classification_loss": _number(outputs["classification"]),
+                "segmentation_loss": _number(outputs["segmentation"]),
+                "lr": task.lr,
+            }
+        )
+        self._progress(trainer, "training")
+
+    def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        self._progress(trainer, "validating")
+
+    def _progress(self, trainer: pl.Trainer, state: str) -> None:
+        now = time.monotonic()
+        if now - self._last_status < self.STATUS_SECONDS:
+            return
+        if state == "training":
+            measured = self._photos / max(now - self._since, 1e-9)
+            self._rate = measured if not self._rate else 0.7 * self._rate + 0.3 * measured
+        self._photos, self._since = 0, now
+        self._last_status = now
+        steps = int(trainer.num_training_batches) * int(trainer.max_epochs or 0)
+        seconds = self._seconds_before + now - self._start
+        step = trainer.global_step
+        self.run.update(
+            state=state,
+            step=step,
+            steps=steps,
+            images_per_second=round(self._rate, 2),
+            train_seconds=round(seconds, 1),
+            seconds_left=round(seconds / step * (steps - step), 1) if step else None,
+        )
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        assert isinstance(task, MultiTask)
+        epoch = trainer.current_epoch + 1
+        self.run.append_event({"event": "epoch", "step": trainer.global_step, "epoch": epoch, **task.epoch_metrics})
+        self.run.write_history()
+        self.run.update(state="saving", epoch=epoch, step=trainer.global_step)
+
+
+class KeepBestAndLast(RunCallback):
+    """After each epoch: `last.ckpt` to resume from, and `multitask_best.pth` where the chosen metric improved."""
+
+    def __init__(self, run: Run, metric: str):
+        super().__init__(run)
+        self.metric = metric
+        self.best: float | None = None
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        assert isinstance(task, MultiTask)
+        if self._improved(task.epoch_metrics[self.metric]):
+            self.best = task.epoch_metrics[self.metric]
+            epoch = trainer.current_epoch + 1
+            self._write_best(trainer, task, epoch)
+            self.run.update(best_epoch=epoch, best=task.epoch_metrics)
+        trainer.save_checkpoint(self.run.last_file)
+
+    def _improved(self, value: float) -> bool:
+        if self.best is None:
+            return True
+        return value > self.best if self.metric in HIGHER_IS_BETTER else value < self.best
+
+    def _write_best(self, trainer: pl.Trainer, task: MultiTask, epoch: int) -> None:
+        write_pth(
+            self.run.best_file,
+            Checkpoint(
+                self.run.name,
+                {key: value.cpu() for key, value in task.network.state_dict().items()},
+                task.network.config,
+                task.config.model_dump(mode="json"),
+                epoch,
+                task.epoch_metrics,
+                trainer.optimizers[0].state_dict(),
+            ),
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best = state_dict["best"]
+
+
+class AtomicCheckpointIO(CheckpointIO):
+    """Lightning's own writer does not reach the disk before it renames, and its reader would unpickle anything."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        write_state(path, checkpoint)
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        return read_pth(path)
+
+    def remove_checkpoint(self, path: Any) -> None:
+        path.unlink(missing_ok=True)
+
+
+def _number(value: Tensor) -> float:
+    return round(float(value), 6)
