@@ -40,8 +40,11 @@ class Checkpoint:
     def network(self) -> MultiTaskNetwork:
         """The network with these weights, in evaluation mode. Raises CheckpointError where they do not fit."""
         network = MultiTaskNetwork(self.model_config)
-        load_weights(network, self.state_dict, self.name)
+        self.load_into(network)
         return network.eval()
+
+    def load_into(self, network: MultiTaskNetwork) -> None:
+        load_weights(network, self.state_dict, self.name)
 
 
 def load_weights(network: torch.nn.Module, state_dict: Mapping[str, Tensor], name: str) -> None:

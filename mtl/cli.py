@@ -127,8 +127,13 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
 
 def run_train(args: argparse.Namespace) -> None:
     from mtl.training.fit import train
+    from mtl.training.run import Run
 
-    run = train(TrainConfig(**_settings(args)), resume=args.resume, show_progress=not args.json)
+    config = TrainConfig(**_settings(args))
+    if args.resume and not args.resume.endswith(".pth"):
+        config = Run(args.resume).config.replace(**_settings(args))
+    with _progress_bar("photos read", quiet=args.json) as progress:
+        run = train(config, resume=args.resume, show_progress=not args.json, check_progress=progress)
     status = run.status()
     best = {"epoch": status.best_epoch, **status.best}
     answer = {"run": str(run.path), "state": status.state, "checkpoint": str(run.best_file), "best": best}

@@ -212,7 +212,7 @@ def _flatten(image: Image.Image, full_scale: float | None, paper: str) -> Image.
 def _srgb_transform(image: Image.Image) -> ImageCms.ImageCmsTransform | None:
     """From the embedded ICC profile to sRGB; None where there is none, or where it is broken or of another mode."""
     mode = _flatten(image.crop((0, 0, 1, 1)), 255.0 if image.mode in DEEP_GREYS else None, "white").mode
-    embedded = image.info.get("icc_profile")
+    embedded = image.info.get("icc_profile", b"")
     if mode != "LAB" and not embedded:
         return None
     try:
@@ -260,9 +260,11 @@ def _reason(error: Exception, source: PhotoSource) -> str:
         return "this file may not be read; needed: permission to read it"
     if isinstance(error, Image.DecompressionBombError):
         return f"too many pixels; needed: at most {MAX_PIXELS:,}, so save it smaller"
-    if isinstance(error, UnidentifiedImageError):
+    if isinstance(error, UnidentifiedImageError) and isinstance(source, (bytes, str, Path)):
         with BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as stream:
             head = stream.read(132)
-        known = [name for offset, signature, name in UNREAD if head[offset:].startswith(signature)]
-        return f"{known[0]} is not read yet: save it as JPEG or PNG" if known else f"no picture that can be read; {NEEDED}"
+        for offset, signature, name in UNREAD:
+            if head[offset:].startswith(signature):
+                return f"{name} is not read yet: save it as JPEG or PNG"
+        return f"no picture that can be read; {NEEDED}"
     return f"the file is {'cut short' if 'truncated' in str(error) else 'damaged'}; {NEEDED}"

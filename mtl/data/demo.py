@@ -1,6 +1,6 @@
 """Made photos: skin, lesions and hair drawn with numpy, so that everything can be tried without one real photo.
 
-Nothing here comes from a person, and every photo says so in a corner. Lengths are in short sides of the photo
+Nothing here comes from a person, and every photo says "MADE" in a corner. Lengths are in short sides of the photo
 (0 is its middle), so that a kind looks the same at any size. Colours are sRGB in 0..1.
 """
 
@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from PIL import Image
 from mtl.config import DEFAULT_CLASSES
 from mtl.errors import DataError
 
-Field = NDArray[np.float32]  # (H, W), or (H, W, 3) where it is a colour
+Field = NDArray[np.floating[Any]]  # (H, W), or (H, W, 3) where it is a colour; float32, for speed
 Rng = np.random.Generator
 
 CLASS_NAMES = [name for names in DEFAULT_CLASSES.values() for name in names]
@@ -26,11 +27,18 @@ KINDS = (*CLASS_NAMES, LESION)
 
 # Very light to very dark, after the six Fitzpatrick types.
 SKIN_TONES = np.array(
-    [(0.93, 0.80, 0.74), (0.89, 0.72, 0.62), (0.78, 0.59, 0.48), (0.65, 0.46, 0.35), (0.47, 0.31, 0.24), (0.32, 0.21, 0.17)],
+    [
+        (0.93, 0.80, 0.74),
+        (0.89, 0.72, 0.62),
+        (0.78, 0.59, 0.48),
+        (0.65, 0.46, 0.35),
+        (0.47, 0.31, 0.24),
+        (0.32, 0.21, 0.17),
+    ],
     np.float32,
 )
-# How much of red, green and blue one unit takes away (Beer-Lambert). Melanin's ratios are those of ISIC 2018:
-# the median photo's lesion has 0.86, 0.69 and 0.61 of its surrounding's red, green and blue.
+# How much of red, green and blue one unit takes away (Beer-Lambert). Melanin's are set so that close-ups have the
+# colours of ISIC 2018, whose median lesion keeps 0.86, 0.69 and 0.61 of its surrounding's red, green and blue.
 MELANIN = np.array((0.50, 0.92, 1.25), np.float32)
 BLOOD = np.array((0.08, 0.75, 0.60), np.float32)
 HAIR_COLOURS = np.array(
@@ -38,22 +46,45 @@ HAIR_COLOURS = np.array(
 )
 NOISE_TAPS = 5  # nodes that a pixel of smooth noise is blended from
 LIGHT = np.array((-0.35, -0.5, 0.79), np.float32)  # direction to the lamp: left, above, towards the viewer
-TAG = ("#...#..##..###..####", "##.##.#..#.#..#.#...", "#.#.#.####.#..#.###.", "#...#.#..#.#..#.#...", "#...#.#..#.###..####")
+MIN_SIDE_PX = 32  # the tag needs 28
+TAG = (
+    "#...#..##..###..####",
+    "##.##.#..#.#..#.#...",
+    "#.#.#.####.#..#.###.",
+    "#...#.#..#.#..#.#...",
+    "#...#.#..#.###..####",
+)
+
+EXAMPLES = {  # file name: kind and seed, picked by eye
+    "lesion-light-skin": (LESION, 1),
+    "lesion-hairs": (LESION, 13),
+    "lesion-ruler": (LESION, 7),
+    "lesion-brown-skin": (LESION, 8),
+    "mole-dark-skin": ("normal", 3),
+    "skin-dry": ("dry", 1),
+    "skin-oily": ("oily", 2),
+    "hair-curly": ("curly", 2),
+    "hair-dreadlocks": ("dreadlocks", 1),
+}
 
 
 @dataclass(frozen=True)
 class MadePhoto:
-    """`image` (H, W, 3) uint8; `mask` (H, W) uint8, 1 on lesion; `label` a class id, or "none" for a lesion close-up."""
+    """`image` (H, W, 3) uint8; `mask` (H, W) uint8, 1 on lesion; `label` a class id, or "none" for a close-up."""
 
     image: NDArray[np.uint8]
     mask: NDArray[np.uint8]
     label: int | str
 
 
-def make_photo(kind: str, seed: int | Sequence[int], size: tuple[int, int] = (256, 256), lesion: bool = False) -> MadePhoto:
+def make_photo(
+    kind: str, seed: int | Sequence[int], size: tuple[int, int] = (256, 256), *, lesion: bool = False
+) -> MadePhoto:
     """Draw one photo of a kind of `KINDS`, `size` = (width, height) px; `lesion` puts a lesion on a skin-type photo."""
     if kind not in KINDS:
-        raise DataError(f"{kind!r} is no kind of made photo; the kinds are {', '.join(KINDS)}.")
+        raise DataError(f"{kind!r} is no kind of made photo; the kinds are {', '.join(KINDS)}")
+    if min(size) < MIN_SIDE_PX:
+        raise DataError(f"a made photo of {size[0]}x{size[1]} px is too small; its sides need {MIN_SIDE_PX} px or more")
     rng = np.random.default_rng([KINDS.index(kind), *np.atleast_1d(seed)])
     shape = (size[1], size[0])
     level = np.full(shape, -1, np.float32)
@@ -119,7 +150,7 @@ def _between_nodes(nodes: Field, length_px: int, pitch_px: float) -> Field:
 
 
 def _cells(rng: Rng, shape: tuple[int, int], pitch: float) -> tuple[Field, Field, Field]:
-    """Irregular cells about `pitch` wide: distance to the cell's middle, to its edge (in pitches), its number in 0..1."""
+    """Irregular cells about `pitch` wide: distance to the cell's middle, to its edge (in pitches), a number 0..1."""
     x, y = (
         axis / pitch + 0.2 * _noise(rng, shape, 2.5 * pitch) + 0.07 * _noise(rng, shape, 0.5 * pitch)
         for axis in _grid(shape)
@@ -145,7 +176,7 @@ def _cells(rng: Rng, shape: tuple[int, int], pitch: float) -> tuple[Field, Field
 
 
 def _skin_tone(rng: Rng, lightness: float = 1.0) -> Field:
-    """One colour (3,) from very light to very dark, a little off the six tones; above 1, light ones are more frequent."""
+    """One colour (3,) from very light to very dark, a little off the six tones; `lightness` > 1 favours light."""
     place = (len(SKIN_TONES) - 1) * rng.random() ** lightness
     tone = SKIN_TONES[int(place)] + (place - int(place)) * (SKIN_TONES[int(place) + 1] - SKIN_TONES[int(place)])
     return np.clip(tone * rng.normal(1, 0.025, 3), 0.05, 0.97).astype(np.float32)
@@ -259,7 +290,7 @@ def _wet_skin(rng: Rng, shape: tuple[int, int]) -> Field:
     melanin += rng.uniform(0, 0.05) * _bell(line, 0.25)
     blood = 0.05 * _noise(rng, shape, 0.15) + 0.03 * _noise(rng, shape, 0.03)
     absorbed = melanin[..., None] * MELANIN + blood[..., None] * BLOOD
-    return _skin_tone(rng, lightness=1.6) * tint * np.exp(-absorbed) * _lamp(rng, shape)[..., None]
+    return _skin_tone(rng, lightness=1.3) * tint * np.exp(-absorbed) * _lamp(rng, shape)[..., None]
 
 
 def _lesion_level(rng: Rng, shape: tuple[int, int], radius: float) -> Field:
@@ -292,7 +323,8 @@ def _paint_lesion(rng: Rng, skin: Field, level: Field) -> Field:
     """Skin with a pigmented lesion where `level` > 0; half of its colour is reached at 0, the mask's edge."""
     shape = level.shape
     inside = _step(level, float(rng.choice((0.008, 0.018, 0.035))) * rng.uniform(0.7, 1.3))
-    darkness = float(np.clip(rng.lognormal(math.log(0.48), 0.45), 0.3, 1.4) + 0.5 * (1 - skin.mean()))  # else lost on dark skin
+    darkness = float(np.clip(rng.lognormal(math.log(0.48), 0.45), 0.3, 1.4))
+    darkness += 0.5 * float(1 - skin.mean())  # else it would be lost on dark skin
     depth = np.clip(level / level.max(), 0, 1)
     density = darkness * (_pigment(rng, shape) + rng.uniform(-0.3, 0.5) * depth)
     blood = 0.8 * rng.random() ** 3 * _step(_noise(rng, shape, 0.12), 0.8)
@@ -338,7 +370,8 @@ def _ruler(rng: Rng, image: Field) -> Field:
     """A millimetre scale near one edge."""
     x, y = _grid(image.shape[:2])
     tilt, side = rng.normal(0, 0.15), float(rng.choice((-1, 1)))
-    along, across = x * math.cos(tilt) + y * math.sin(tilt), y * math.cos(tilt) - x * math.sin(tilt) - side * rng.uniform(0.36, 0.42)
+    along = x * math.cos(tilt) + y * math.sin(tilt)
+    across = y * math.cos(tilt) - x * math.sin(tilt) - side * rng.uniform(0.36, 0.42)
     step = rng.uniform(0.045, 0.07)
     number = np.round(along / step)
     length = np.where(number % 5 == 0, np.float32(0.035), np.float32(0.02))
@@ -386,7 +419,7 @@ STYLES = {
     "straight": _Style(_Lock(0.010, 0.5, 0.0), 200, 0.0, 1.0, 0.0, 0.012),
     "wavy": _Style(_Lock(0.013, 0.45, 0.0), 150, 0.022, 0.24, 0.0, 0.03),
     "curly": _Style(_Lock(0.012, 0.45, 0.05), 150, 0.032, 0.12, 0.35, 0.05),
-    "coily": _Style(_Lock(0.005, 0.35, 0.1), 1300, 0.011, 0.024, 0.6, 0.01),
+    "coily": _Style(_Lock(0.0056, 0.35, 0.1), 1300, 0.011, 0.024, 0.6, 0.01),
     "dreadlocks": _Style(_Lock(0.026, 0.08, 0.25), 46, 0.005, 0.3, 0.0, 0.05),
 }
 
@@ -461,10 +494,10 @@ def _draw_locks(rng: Rng, image: Field, paths: Field, colour: Field, lock: _Lock
     depth = paths[..., 2] - paths[..., 2].min()
     depth /= depth.max() + 1e-9
     place = _dots(paths, tangent, lock.half_width * across, (2 * height, 2 * width))
-    order = np.argsort((depth * 65535).astype(np.uint16), axis=None, kind="stable")  # 16 bits: a radix sort, 10 times faster
+    order = np.argsort((depth * 65535).astype(np.uint16), axis=None, kind="stable")  # of 16 bits: a radix sort, fast
     nearest = np.full(4 * height * width + 1, -1, np.int32)  # the last one takes the dots beside the photo
     dots = np.arange(place.size, dtype=np.int32).reshape(order.size, -1)
-    nearest[place.reshape(order.size, -1)[order]] = dots[order]  # of several dots in one place the last, the nearest, stays
+    nearest[place.reshape(order.size, -1)[order]] = dots[order]  # where several fall, the last one, the nearest, stays
     light = _lock_light(rng, depth, tangent, across, lock).reshape(-1, 3)[nearest[:-1]] * (nearest[:-1, None] >= 0)
     light = light.reshape(2 * height, 2 * width, 3)
     light = 0.25 * (light[::2, ::2] + light[1::2, ::2] + light[::2, 1::2] + light[1::2, 1::2])
@@ -486,7 +519,7 @@ def _dots(paths: Field, tangent: Field, offsets: Field, canvas: tuple[int, int])
 
 
 def _lock_light(rng: Rng, depth: Field, tangent: Field, across: Field, lock: _Lock) -> Field:
-    """Shade, gloss and cover (locks, points, dots across, 3) after Kajiya and Kay: hair shines where it crosses the light."""
+    """Shade, gloss and cover (locks, points, dots, 3): hair shines where it crosses the light (Kajiya and Kay)."""
     locks, points = depth.shape
     halfway = LIGHT + np.array((0, 0, 1), np.float32)
     along_light = tangent @ (halfway / np.linalg.norm(halfway))
@@ -566,7 +599,7 @@ class _Plan:
         return round(side * widths[self.index % 7]), round(side * heights[self.index % 7])
 
     def label(self, class_id: int | str) -> int | str | dict[str, str]:
-        """The class in one of the forms that a label may have: mostly its id, now and then its name or group and name."""
+        """The class in one of the forms that a label may have: mostly its id, else its name, or its name by group."""
         if self.kind == LESION or self.serial % 7 not in (3, 5):
             return class_id
         group = next(group for group, names in DEFAULT_CLASSES.items() if self.kind in names)
@@ -586,12 +619,12 @@ def write_demo_data(
     From 40 photos on every class is in both splits. `size` is the longer side in px; `progress` gets (done, photos).
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise DataError(f"{folder} is there and not empty; made photos need a new or an empty folder: name another one.")
+        raise DataError(f"{folder} is not empty; made photos need a new or an empty folder, name another one")
     plans = [_Plan(index) for index in range(photos)]
     validation = _validation(plans)
     labels = {}
     for done, plan in enumerate(plans, start=1):
-        photo = make_photo(plan.kind, (seed, plan.index), plan.size(size), plan.has_lesion)
+        photo = make_photo(plan.kind, (seed, plan.index), plan.size(size), lesion=plan.has_lesion)
         split = "val" if plan in validation else "train"
         _save(photo.image, folder / "images" / split / f"{plan.name}.jpg")
         if plan.has_mask:
@@ -603,6 +636,16 @@ def write_demo_data(
     _write_json(labels, folder / "labels.json")
     _write_json(DEFAULT_CLASSES, folder / "classes.json")
     return folder
+
+
+def write_examples(folder: Path) -> list[Path]:
+    """Write the page's hand-picked made photos (`EXAMPLES`, 512 px) to a folder, over earlier ones."""
+    files = []
+    for name, (kind, seed) in EXAMPLES.items():
+        photo = make_photo(kind, seed, (512, 512), lesion=kind == "normal")
+        files.append(folder / f"{name}.jpg")
+        _save(photo.image, files[-1])
+    return files
 
 
 def _validation(plans: Sequence[_Plan]) -> set[_Plan]:

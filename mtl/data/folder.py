@@ -12,8 +12,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Literal
 
-from mtl.config import Classes, TrainConfig
-from mtl.data.labels import Target, parse_label, read_csv, read_json, read_labels, unknown_target
+from mtl.config import UNKNOWN, Classes, TrainConfig
+from mtl.data.labels import Target, read_csv, read_json, read_labels, unknown_target
 from mtl.data.split import stratified_group_split
 from mtl.errors import ConfigError, DataError
 
@@ -201,8 +201,28 @@ def _read_splits(path: Path, samples: dict[str, Sample], photos: set[str]) -> di
     return {side: [name for name in content[side] if name in samples] for side in SPLITS}
 
 
+def require_trainable(folder: DataFolder, config: TrainConfig) -> None:
+    """Refuse what cannot be learned from, before anything is decoded or written."""
+    if config.batch_size > len(folder.train):
+        raise ConfigError(
+            f"batch_size: got {config.batch_size}, but there are only {len(folder.train)} training photos; "
+            f"take {len(folder.train)} or less"
+        )
+    shown = [name for name, count in zip(folder.classes.names, folder.class_counts(), strict=True) if count]
+    has_labels = any(class_id != UNKNOWN for sample in folder.train for class_id in sample.target)
+    if len(shown) == 1 and config.classification_weight > 0:
+        raise DataError(
+            f"{folder.path.name}: all labelled training photos show {shown[0]}, and telling classes apart needs two; "
+            "add photos of another class, or set classification_weight to 0"
+        )
+    if not (has_labels and config.classification_weight) and not (
+        any(sample.mask for sample in folder.train) and config.segmentation_weight
+    ):
+        raise DataError(
+            f"{folder.path.name}: no training photo has a label or a mask of a task with a weight above 0; "
+            "add labels.json or masks/"
+        )
+
+
 def _is_names(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(name, str) for name in value)
-
-
-__all__ = ["DataFolder", "Sample", "Split", "parse_label", "read_folder"]

@@ -23,18 +23,19 @@ class RunCallback(Callback):
 
 
 class StopOnRequest(RunCallback):
-    """Looks for the run's stop file at every batch."""
+    """Looks for the run's stop file at every batch; a stop between training steps loses none of them."""
 
-    def _check(self) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        if self.run.stop_file.exists():
+            self.run.update(state="stopping")
+            if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+                trainer.save_checkpoint(self.run.last_file)
+            raise StopRequested
+
+    def on_validation_batch_start(self, *_: Any) -> None:
         if self.run.stop_file.exists():
             self.run.update(state="stopping")
             raise StopRequested
-
-    def on_train_batch_start(self, *_: Any) -> None:
-        self._check()
-
-    def on_validation_batch_start(self, *_: Any) -> None:
-        self._check()
 
 
 class RunRecorder(RunCallback):
@@ -104,12 +105,25 @@ class RunRecorder(RunCallback):
 
 
 class KeepBestAndLast(RunCallback):
-    """After each epoch: `last.ckpt` to resume from, and `multitask_best.pth` where the chosen metric improved."""
+    """`last.ckpt` to resume from, and after an epoch `multitask_best.pth` where the chosen metric improved."""
+
+    SAVE_SECONDS = 300  # how much work a killed process may lose
 
     def __init__(self, run: Run, metric: str):
         super().__init__(run)
         self.metric = metric
         self.best: float | None = None
+        self._saved = time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, task: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        # Lightning resumes behind the validation where an epoch's last batch was saved: so save before that one,
+        # and a run stopped during validation repeats a single step.
+        before_last = batch_idx + 2 == trainer.num_training_batches
+        due = time.monotonic() - self._saved > self.SAVE_SECONDS and batch_idx + 1 < trainer.num_training_batches
+        if before_last or due:
+            self._save_last(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         assert isinstance(task, MultiTask)
@@ -118,7 +132,11 @@ class KeepBestAndLast(RunCallback):
             epoch = trainer.current_epoch + 1
             self._write_best(trainer, task, epoch)
             self.run.update(best_epoch=epoch, best=task.epoch_metrics)
+        self._save_last(trainer)
+
+    def _save_last(self, trainer: pl.Trainer) -> None:
         trainer.save_checkpoint(self.run.last_file)
+        self._saved = time.monotonic()
 
     def _improved(self, value: float) -> bool:
         if self.best is None:

@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -145,12 +144,20 @@ class Run:
     def write_config(self, settings: dict[str, Any]) -> None:
         _write_json(self.config_file, settings)
 
-    @cached_property
+    @property
+    def settings(self) -> dict[str, Any]:
+        """`config.json`: the train and model settings, the starting weights, the photos, the versions."""
+        try:
+            return dict(json.loads(self.config_file.read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise RunError(f"{self.name}: its config.json cannot be read: {error}") from None
+
+    @property
     def config(self) -> TrainConfig:
         """What the run was started with."""
         try:
-            return TrainConfig(**json.loads(self.config_file.read_text(encoding="utf-8"))["train"])
-        except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
+            return TrainConfig(**self.settings["train"])
+        except (KeyError, TypeError, ConfigError) as error:
             raise RunError(f"{self.name}: its config.json cannot be read: {error}") from None
 
     # ---- the curves

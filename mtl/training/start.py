@@ -36,8 +36,7 @@ def load_start(network: MultiTaskNetwork, start: str) -> None:
     elif start == "lite0":
         load_lite0(network.encoder.features, _read_lite0())
     elif start != "none":
-        checkpoint = read_checkpoint(start)
-        load_weights(network, checkpoint.state_dict, checkpoint.name)
+        read_checkpoint(start).load_into(network)
 
 
 def _load_imagenet(features: nn.Module) -> None:

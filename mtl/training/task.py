@@ -41,10 +41,14 @@ class MultiTask(pl.LightningModule):
     Everything random in a step follows from (seed, epoch, step), so a resumed run repeats it without saved states.
     """
 
-    def __init__(self, network: MultiTaskNetwork, config: TrainConfig):
+    def __init__(
+        self, network: MultiTaskNetwork, config: TrainConfig, optimizer_state: dict[str, Any] | None = None
+    ):
+        """optimizer_state: of an earlier training of the same weights, to go on with."""
         super().__init__()
         self.network = network
         self.config = config
+        self._optimizer_state = optimizer_state
         classes = network.config.classes
         self.group_ids = list(classes.group_ids.values())
         self.trained: Tensor
@@ -56,7 +60,6 @@ class MultiTask(pl.LightningModule):
         self.train_loss, self.val_loss = EpochLoss(), EpochLoss()
         self.epoch_metrics: dict[str, float] = {}
         self._plateau: torch.optim.lr_scheduler.ReduceLROnPlateau | None = None
-        self._resumed_mid_epoch = False
         self._plateau_state: dict[str, Any] | None = None
 
     def train(self, mode: bool = True) -> "MultiTask":
@@ -106,6 +109,8 @@ class MultiTask(pl.LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         parameters = [p for p in self.parameters() if p.requires_grad]
         optimizer = torch.optim.Adam(parameters, lr=self.config.lr, weight_decay=self.config.weight_decay)
+        if self._optimizer_state:
+            optimizer.load_state_dict(self._optimizer_state)
         if self.config.schedule == "plateau":
             self._plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
                 optimizer, factor=self.config.plateau_factor, patience=self.config.plateau_patience
@@ -134,9 +139,8 @@ class MultiTask(pl.LightningModule):
     # ---- the epoch
 
     def on_train_epoch_start(self) -> None:
-        if not self._resumed_mid_epoch:
-            self.train_loss = EpochLoss()
-        self._resumed_mid_epoch = False
+        # Not called where a resumed run begins within an epoch: the restored sums go on.
+        self.train_loss = EpochLoss()
 
     def on_validation_epoch_start(self) -> None:
         self.val_loss = EpochLoss()
@@ -190,6 +194,8 @@ class MultiTask(pl.LightningModule):
     # ---- what a checkpoint holds besides weights and optimizer
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        steps = self.trainer.fit_loop.epoch_loop.batch_progress.current.processed
+        checkpoint["steps_into_epoch"] = steps % self.trainer.num_training_batches
         checkpoint["plateau"] = self._plateau.state_dict() if self._plateau else None
         checkpoint["train_loss_sums"] = self.train_loss.sums.cpu()
 
