@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import sys
-import types
 import typing
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from mtl.config import TrainConfig
+from mtl.config import TrainConfig, section_of, type_of
 from mtl.errors import MtlError, PhotoError
 
 Verb = Callable[[argparse.Namespace], None]
@@ -64,14 +63,14 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--output-dir", metavar="DIR", help="write masks and overlays (PNG) there")
 
     evaluate = add("evaluate", run_evaluate, "measure a checkpoint on a data folder")
-    _add_settings(evaluate, {k: v for k, v in TrainConfig.model_fields.items() if _section(v) == "data"})
+    _add_settings(evaluate, {k: v for k, v in TrainConfig.model_fields.items() if section_of(v) == "data"})
     evaluate.add_argument("--split", choices=("train", "val"), default="val", help="which photos (default: val)")
     evaluate.add_argument("--checkpoint", metavar="PATH", help="a .pth file or a folder; unset: the shipped model")
     evaluate.add_argument("--device", default="auto", help=_help("device"))
     evaluate.add_argument("--seed", type=int, default=0, help="of the split, where the folder has none")
 
     check = add("check-data", run_check_data, "read a data folder and say what training would meet")
-    _add_settings(check, {k: v for k, v in TrainConfig.model_fields.items() if _section(v) == "data"})
+    _add_settings(check, {k: v for k, v in TrainConfig.model_fields.items() if section_of(v) == "data"})
 
     demo = add("demo-data", run_demo_data, "write a folder of made photos to try everything with")
     demo.add_argument("folder", help="where; it must be empty or not be there")
@@ -93,25 +92,13 @@ def _add_settings(parser: argparse.ArgumentParser, fields: dict[str, FieldInfo])
         option = f"--{name.replace('_', '-')}"
         help_text = f"{field.description} (default: {field.default})".replace("%", "%%")
         common: dict[str, Any] = {"dest": name, "default": argparse.SUPPRESS, "help": help_text}
-        kind = _value_type(field)
+        kind = type_of(field)
         if kind is bool:
             parser.add_argument(option, action=argparse.BooleanOptionalAction, **common)
         elif typing.get_origin(kind) is typing.Literal:
             parser.add_argument(option, choices=typing.get_args(kind), **common)
         else:
             parser.add_argument(option, type=kind, metavar=name.rpartition("_")[2].upper(), **common)
-
-
-def _value_type(field: FieldInfo) -> Any:
-    """The type without `| None`."""
-    if isinstance(field.annotation, types.UnionType):
-        return next(kind for kind in typing.get_args(field.annotation) if kind is not type(None))
-    return field.annotation
-
-
-def _section(field: FieldInfo) -> str:
-    extra = field.json_schema_extra
-    return str(extra["section"]) if isinstance(extra, dict) else ""
 
 
 def _help(name: str) -> str:

@@ -3,10 +3,13 @@
 An invalid configuration cannot exist: it is checked when made and frozen after.
 """
 
+import types
+import typing
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
 
 from mtl.errors import ConfigError
 
@@ -56,6 +59,20 @@ def setting(default: Any, help_text: str, *, section: str = "advanced", **bounds
     return Field(default, description=help_text, json_schema_extra={"section": section}, **bounds)
 
 
+def section_of(field: FieldInfo) -> str:
+    """Where the page shows a setting."""
+    extra = field.json_schema_extra
+    assert isinstance(extra, dict)
+    return str(extra["section"])
+
+
+def type_of(field: FieldInfo) -> Any:
+    """A setting's type, without `| None`."""
+    if isinstance(field.annotation, types.UnionType):
+        return next(kind for kind in typing.get_args(field.annotation) if kind is not type(None))
+    return field.annotation
+
+
 class Classes(Settings):
     """The classes and their groups; a class id is its place, counted through the groups in order."""
 
@@ -67,7 +84,7 @@ class Classes(Settings):
         names = [name for members in groups.values() for name in members]
         if len(names) < 2:
             raise ValueError("at least two classes are needed")
-        if len({name.lower() for name in names}) < len(names):
+        if len({name.strip().lower() for name in names}) < len(names):
             raise ValueError("two classes have the same name; give each its own")
         if any(not members for members in groups.values()):
             raise ValueError("a group has no class; give it one or leave it out")
@@ -90,7 +107,7 @@ class Classes(Settings):
 
     @cached_property
     def _ids(self) -> dict[str, int]:
-        ids = {name.lower(): index for index, name in enumerate(self.names)}
+        ids = {name.strip().lower(): index for index, name in enumerate(self.names)}
         return {alias: ids[name] for alias, name in CLASS_ALIASES.items() if name in ids} | ids
 
     def id_of(self, name: str) -> int | None:
@@ -102,7 +119,7 @@ class ModelConfig(Settings):
     """What the network is and how its answers are read; saved with the weights."""
 
     classes: Classes = Classes()
-    class_counts: tuple[int, ...] | None = Field(
+    class_counts: tuple[NonNegativeInt, ...] | None = Field(
         None, description="training photos of each class; a class with 0 is never predicted; unset: all are trained"
     )
     num_classes_segmentation: Literal[1] = Field(1, description="mask channels: one, the lesion")
@@ -148,9 +165,13 @@ class TrainConfig(Settings):
 
     epochs: int = setting(50, "passes over the training photos", section="basic", ge=1, le=100_000)
     batch_size: int = setting(16, "photos a step", section="basic", ge=1, le=8192)
-    lr: float = setting(0.001, "learning rate of Adam", section="basic", gt=0, le=10)
+    lr: float = setting(0.001, "step size of Adam", section="basic", title="Learning rate", gt=0, le=10)
     device: str = setting(
-        "auto", "auto (cuda, then mps, then cpu), cpu, cuda, cuda:1, mps", section="basic", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$"
+        "auto",
+        "auto (cuda, then mps, then cpu), cpu, cuda, cuda:1, mps",
+        section="basic",
+        pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
+        examples=["auto", "cpu", "cuda", "mps"],
     )
     freeze_backbone: bool = setting(
         False, "train the two heads only; the encoder keeps its weights and BatchNorm statistics", section="basic"
@@ -159,13 +180,15 @@ class TrainConfig(Settings):
     classification_weight: float = setting(1.0, "weight of the class loss", ge=0)
     segmentation_weight: float = setting(0.5, "weight of the mask loss", ge=0)
     init: str = setting(
-        "auto", "weights to start from: auto (imagenet if cached, else lite0), imagenet, lite0, none, or a checkpoint's path"
+        "auto",
+        "weights to start from: auto (imagenet if cached, else lite0), imagenet, lite0, none, or a checkpoint's path",
+        examples=["auto", "imagenet", "lite0", "none"],
     )
     image_size: int = setting(224, "side of the network's square input, pixels", ge=64, le=1024, multiple_of=32)
     center_crop: bool = setting(False, "use the centre square of each photo instead of the whole photo")
     weight_decay: float = setting(0.0, "L2 penalty (Adam)", ge=0, le=1)
     gradient_clip: float = setting(5.0, "largest norm of the gradient; 0: unlimited", ge=0)
-    warmup_steps: int = setting(200, "steps over which the learning rate rises from 0 to lr", ge=0)
+    warmup_steps: int = setting(200, "steps over which the learning rate rises from 0 to lr; at most one epoch", ge=0)
     schedule: Literal["plateau", "cosine"] = setting(
         "plateau", "plateau: cut lr when the validation loss stalls; cosine: let it fall to 0 over all epochs"
     )

@@ -13,6 +13,10 @@
 class MtlError(Exception):
     """The root: the command line prints it as one line and exits with 1, the page shows it as a message."""
 
+    def __str__(self) -> str:
+        # What came is quoted in messages, and may hold anything: a photo's name in a label file, a key of a config.
+        return "".join(character if character.isprintable() else " " for character in super().__str__())
+
 
 class ConfigError(MtlError):
     pass

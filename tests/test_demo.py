@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from mtl.config import DEFAULT_CLASSES, Classes
-from mtl.data.demo import KINDS, LESION, make_photo, write_demo_data, write_examples
+from mtl.data.demo import write_demo_data, write_examples
 from mtl.data.labels import parse_label
+from mtl.data.made.photo import KINDS, LESION, make_photo
 from mtl.errors import DataError
 
 NAMES = [name for names in DEFAULT_CLASSES.values() for name in names]
@@ -75,7 +76,8 @@ def _widened(mask: np.ndarray, pixels: int) -> np.ndarray:
     padded = np.pad(mask, pixels)
     span = range(2 * pixels + 1)
     height, width = mask.shape
-    return np.any([padded[y : y + height, x : x + width] for y in span for x in span], axis=0)
+    widened: np.ndarray = np.any([padded[y : y + height, x : x + width] for y in span for x in span], axis=0)
+    return widened
 
 
 def test_photo_depends_on_seed_and_number_only(folder: Path, tmp_path: Path) -> None:

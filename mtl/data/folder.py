@@ -57,7 +57,7 @@ class DataFolder:
 
 def read_folder(config: TrainConfig) -> DataFolder:
     """Read the layout, labels and split of `config.data_dir`; DataError names the first file that is wrong."""
-    root = Path(config.data_dir)
+    root = Path(config.data_dir).absolute()  # else "." would have no name in messages
     if not root.is_dir():
         raise DataError(f"{config.data_dir}: there is no such folder; needed one with images/, see the README")
     classes = _read_classes(root, config.classes)
@@ -163,7 +163,10 @@ def _read_groups(root: Path, photos: dict[str, Path]) -> dict[str, str]:
     path = root / "groups.csv"
     if not path.is_file():
         return {}
-    groups = {row["image"].strip(): row["group"].strip() for row in read_csv(path, ("image", "group"))}
+    rows = [row for _, row in read_csv(path, ("image", "group"))]
+    if twice := _first_twice(row["image"] for row in rows):
+        raise DataError(f"{path.name}: {twice} has two groups; keep one")
+    groups = {row["image"]: row["group"] for row in rows}
     _require_photos(path.name, groups, photos)
     return groups
 

@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ def parse_label(label: Any, classes: Classes) -> Target:
         return (NO_CLASS,) * len(classes.groups)
     if isinstance(label, dict):
         return _parse_group_labels(label, classes)
-    class_id = _class_id(label, classes)
+    class_id = _class_id(label, classes, or_else=', "none"')
     return tuple(class_id if class_id in ids else UNKNOWN for ids in classes.group_ids.values())
 
 
@@ -40,7 +41,7 @@ def _parse_group_labels(labels: dict[str, Any], classes: Classes) -> Target:
     return tuple(target)
 
 
-def _class_id(label: Any, classes: Classes) -> int:
+def _class_id(label: Any, classes: Classes, or_else: str = "") -> int:
     number = len(classes.names)
     if isinstance(label, str):
         named = classes.id_of(label)
@@ -50,7 +51,7 @@ def _class_id(label: Any, classes: Classes) -> int:
             label = int(label)
     if isinstance(label, int) and not isinstance(label, bool) and 0 <= label < number:
         return label
-    raise ValueError(f"got {label!r}; needed an id from 0 to {number - 1}, \"none\" or one of {', '.join(classes.names)}")
+    raise ValueError(f"got {label!r}; needed an id from 0 to {number - 1}{or_else} or one of {', '.join(classes.names)}")
 
 
 def read_labels(path: Path, classes: Classes) -> dict[str, Target]:
@@ -74,26 +75,37 @@ def _json_entries(path: Path) -> Iterator[tuple[str, Any, str]]:
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[str, Any, str]]:
-    for number, row in enumerate(read_csv(path, ("image", "label")), start=2):
-        yield row["image"].strip(), row["label"].strip(), f" row {number}"
+    for line, row in read_csv(path, ("image", "label")):
+        yield row["image"], row["label"], f" line {line}"
 
 
-def read_csv(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
-    """Rows of a CSV file with at least these columns; comma or semicolon, with or without a byte order mark."""
+def read_csv(path: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:
+    """(line number, these columns' cells, stripped) for each row; comma or semicolon, byte order mark or none."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (UnicodeDecodeError, OSError) as error:
-        raise DataError(f"{path.name}: cannot be read as UTF-8 text ({type(error).__name__}); save it as CSV UTF-8") from None
-    first_line = text.partition("\n")[0]
-    rows = csv.DictReader(text.splitlines(), delimiter=";" if first_line.count(";") > first_line.count(",") else ",")
-    if missing := [column for column in columns if column not in (rows.fieldnames or [])]:
-        raise DataError(f"{path.name}: the first line is {first_line.strip()!r}; needed the columns {', '.join(columns)}"
-                        f" ({', '.join(missing)} missing)")  # fmt: skip
-    filled = list(rows)
-    for number, row in enumerate(filled, start=2):
-        if any(row[column] is None or not row[column].strip() for column in columns):
-            raise DataError(f"{path.name} row {number}: {' or '.join(columns)} is empty; fill it in or delete the row")
-    return filled
+        reason = type(error).__name__
+        raise DataError(f"{path.name}: cannot be read as UTF-8 text ({reason}); save it as CSV UTF-8") from None
+    first_line = next(iter(text.splitlines()), "").strip()
+    delimiter = ";" if first_line.count(";") > first_line.count(",") else ","
+    rows = csv.DictReader(StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+    try:
+        rows.fieldnames = [name.strip() for name in rows.fieldnames or ()]
+        if missing := [column for column in columns if column not in rows.fieldnames]:
+            raise DataError(
+                f"{path.name}: the first line is {first_line[:80]!r}; needed the columns {', '.join(columns)} "
+                f"({', '.join(missing)} missing)"
+            )
+        return [(rows.line_num, _cells(row, columns, f"{path.name} line {rows.line_num}")) for row in rows]
+    except csv.Error as error:
+        raise DataError(f"{path.name} line {rows.line_num}: cannot be read as CSV: {error}; look for a lone quote") from None
+
+
+def _cells(row: dict[str, str | None], columns: tuple[str, ...], place: str) -> dict[str, str]:
+    cells = {column: (row[column] or "").strip() for column in columns}
+    if not all(cells.values()):
+        raise DataError(f"{place}: {' or '.join(columns)} is empty; fill it in or delete the row")
+    return cells
 
 
 def read_json(path: Path) -> Any:

@@ -64,6 +64,7 @@ class RunRecorder(RunCallback):
                 "event": "step",
                 "step": trainer.global_step,
                 "epoch": trainer.current_epoch + 1,
+                "epochs_done": round(trainer.current_epoch + (batch_idx + 1) / trainer.num_training_batches, 5),
                 "loss": _number(outputs["loss"]),
                 "classification_loss": _number(outputs["classification"]),
                 "segmentation_loss": _number(outputs["segmentation"]),

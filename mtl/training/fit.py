@@ -26,6 +26,8 @@ from mtl.training.start import choose_start, is_frozen_lite0, load_start
 from mtl.training.task import HIGHER_IS_BETTER, MultiTask
 
 log = logging.getLogger(__name__)
+# Lightning tells of each saving and advertises a service.
+logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 CheckProgress = Callable[[int, int], None]  # (photos read, of how many)
 
 # What may differ from the run's own settings when it is resumed; anything else would be another run.
@@ -201,6 +203,8 @@ def _fit(job: Job, task: MultiTask, show_progress: bool) -> None:
     with warnings.catch_warnings():
         # The dataset decodes in threads, which is what this asks worker processes for.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=DeprecationWarning)
         # The sampler begins at the right step, which Lightning cannot know.
         warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
         trainer.fit(task, train_loader, val_loader, ckpt_path=run.last_file if job.resumed else None)

@@ -121,11 +121,13 @@ class MultiTask(pl.LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         step, config = self.trainer.global_step, self.config
-        warmup = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
+        # At most one epoch: a small data folder must not spend its whole run warming up.
+        warmup_steps = min(config.warmup_steps, int(self.trainer.num_training_batches))
+        warmup = min(1.0, (step + 1) / max(warmup_steps, 1))
         if config.schedule == "cosine":
             progress = min(1.0, step / (config.epochs * self.trainer.num_training_batches))
             self._set_lr(config.lr * warmup * 0.5 * (1 + math.cos(math.pi * progress)))
-        elif warmup < 1 or step + 1 == config.warmup_steps:
+        elif step < warmup_steps:
             self._set_lr(config.lr * warmup)
 
     def _set_lr(self, lr: float) -> None:

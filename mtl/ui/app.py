@@ -1,0 +1,51 @@
+"""Puts the tabs together. Nothing happens on import; `build_app` receives what it needs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import gradio as gr
+
+from mtl.training.jobs import JobManager
+from mtl.ui.models import ModelShelf
+from mtl.ui.tabs.about import build_about_tab
+from mtl.ui.tabs.analyse import NOTICE, build_analyse_tab
+from mtl.ui.tabs.train import build_train_tab, chosen_run
+
+TITLE = "Skin analysis"
+
+
+@dataclass(frozen=True)
+class AppSettings:
+    """Where the application finds and puts things."""
+
+    data_root: Path
+    runs_dir: Path
+    checkpoint: Path
+    examples_dir: Path
+
+
+def build_app(settings: AppSettings) -> gr.Blocks:
+    """The whole page; no model is loaded before it is asked for."""
+    shelf = ModelShelf(settings.checkpoint, settings.runs_dir)
+    jobs = JobManager(settings.runs_dir)
+    # Uploaded photos older than two hours go; the age counts from the upload, so less would hit photos in use.
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 7200), fill_width=True) as demo:
+        gr.HTML(f'<div class="mtl-head"><h1>{TITLE}</h1><span class="mtl-notice">{NOTICE}</span></div>')
+        with gr.Tabs() as tabs:
+            with gr.Tab("Analyse", id="analyse"):
+                analyse = build_analyse_tab(shelf, settings.examples_dir)
+            with gr.Tab("Train", id="train"):
+                train = build_train_tab(demo, jobs, settings.data_root)
+            with gr.Tab("About", id="about"):
+                build_about_tab()
+
+        def use(name: str) -> tuple[object, object]:
+            run = chosen_run(jobs, name)
+            return gr.update(choices=shelf.names(), value=run.name), gr.update(selected="analyse")
+
+        hidden = {"api_visibility": "private", "show_progress": "hidden"}
+        train.use.click(use, train.run, [analyse.model, tabs], **hidden)
+        demo.load(lambda: gr.update(choices=shelf.names()), None, analyse.model, **hidden)
+    return demo
+
+

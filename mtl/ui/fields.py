@@ -1,0 +1,57 @@
+"""One component for each setting, made from its definition: label, default, bounds and help come from mtl.config."""
+
+import math
+import typing
+from typing import Any
+
+import gradio as gr
+from pydantic.fields import FieldInfo
+
+from mtl.config import TrainConfig, section_of, type_of
+
+# What the page sets by other means.
+ELSEWHERE = {"data_dir", "output_dir"}
+SECTIONS = {"basic": "Settings", "augmentation": "Augmentation", "data": "Data details", "advanced": "More settings"}
+
+
+def setting_names(section: str) -> list[str]:
+    """The settings of a section, in the order of their definition."""
+    return [
+        name
+        for name, field in TrainConfig.model_fields.items()
+        if name not in ELSEWHERE and section_of(field) == section
+    ]
+
+
+def make_field(name: str, **overrides: Any) -> gr.components.FormComponent:
+    """The component of a setting; `overrides` go to it as they are."""
+    field = TrainConfig.model_fields[name]
+    common = {
+        "label": field.title or name.replace("_", " ").capitalize(),
+        "info": field.description,
+        "value": field.default,
+        "elem_id": f"setting-{name}",
+    } | overrides
+    kind = type_of(field)
+    if kind is bool:
+        return gr.Checkbox(**common)
+    if typing.get_origin(kind) is typing.Literal:
+        return gr.Dropdown(choices=list(typing.get_args(kind)), **common)
+    if field.examples:
+        return gr.Dropdown(choices=field.examples, allow_custom_value=True, **common)
+    if kind in (int, float):
+        return gr.Number(precision=0 if kind is int else None, step=_step(field, kind), **common)
+    return gr.Textbox(max_lines=1, **{**common, "value": common["value"] or ""})
+
+
+def to_settings(names: list[str], values: typing.Sequence[Any]) -> dict[str, Any]:
+    """What the components hold, as keyword arguments of TrainConfig; an emptied one means its default."""
+    given = dict(zip(names, values, strict=True))
+    return {name: value for name, value in given.items() if value is not None and value != ""}
+
+
+def _step(field: FieldInfo, kind: type) -> float:
+    """What one press of an arrow key changes: a tenth of the default's size."""
+    if kind is int:
+        return 32 if "image_size" in str(field.description) else 1
+    return 10 ** math.floor(math.log10(abs(field.default))) if field.default else 0.1

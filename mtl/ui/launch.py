@@ -1,0 +1,49 @@
+"""Starts the server of the page, with nothing that leaves this computer and nothing that is kept."""
+
+import socket
+
+import gradio as gr
+
+from mtl.errors import MtlError
+from mtl.ui.theme import CSS, make_theme
+
+MAX_UPLOAD = "200mb"  # of one file: a 100-megapixel TIFF fits
+
+
+class AddressError(MtlError):
+    """The port is taken or the address is not this computer's."""
+
+
+def launch(demo: gr.Blocks, host: str, port: int, *, open_browser: bool = False, block: bool = True) -> str:
+    """Serve the page and return its address; with `block`, only when interrupted."""
+    port = port or _free_port(host)
+    demo.queue(default_concurrency_limit=4, max_size=64)
+    try:
+        _, url, _ = demo.launch(
+            server_name=host,
+            server_port=port,
+            inbrowser=open_browser,
+            prevent_thread_lock=True,
+            quiet=True,
+            share=False,
+            ssr_mode=False,
+            show_error=False,
+            enable_monitoring=False,
+            run_history=False,
+            footer_links=[],
+            max_file_size=MAX_UPLOAD,
+            theme=make_theme(),
+            css=CSS,
+        )
+    except OSError as error:
+        raise AddressError(f"--port {port}: cannot listen on {host}:{port} ({error}); choose another, or 0") from error
+    print(f"Skin analysis is at {url}", flush=True)
+    if block:
+        demo.block_thread()
+    return url
+
+
+def _free_port(host: str) -> int:
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,234 @@
+"""The Train tab: data, settings, and the run as it stands on disk."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from mtl.config import TrainConfig
+from mtl.data.demo import write_demo_data
+from mtl.data.folder import read_folder
+from mtl.errors import DataError, MtlError, RunError
+from mtl.training.jobs import JobManager
+from mtl.training.run import Run, list_runs
+from mtl.ui import views
+from mtl.ui.fields import SECTIONS, make_field, setting_names, to_settings
+from mtl.ui.theme import TRAIN_COLOR, VALIDATION_COLOR
+
+MADE_PHOTOS, MADE_FOLDER, MADE_NUMBER = "Made photos", "made-photos", 240
+NEWEST = "newest"
+NO_RUN = views.empty("No run yet", "Choose photos, then press Start. The curves appear here.")
+SCORE_COLORS = {"Dice": "#0e9aa7", "Jaccard": "#7b61c9", "balanced accuracy": "#e07a2f"}
+
+
+@dataclass(frozen=True)
+class TrainTab:
+    """What other parts of the page need of this tab."""
+
+    use: gr.Button
+    run: gr.Dropdown
+
+
+@dataclass(frozen=True)
+class _Parts:
+    data: gr.Dropdown
+    data_card: gr.HTML
+    fields: dict[str, gr.components.Component]
+    start: gr.Button
+    stop: gr.Button
+    resume: gr.Button
+    use: gr.Button
+    notice: gr.HTML
+    run: gr.Dropdown
+    card: gr.HTML
+    plots: list[gr.LinePlot]
+    seen: gr.State  # what the plots show: (run, number of bytes), so that they are sent only when they changed
+
+
+def build_train_tab(demo: gr.Blocks, jobs: JobManager, data_root: Path) -> TrainTab:
+    """Render the tab and wire it; every page shows the same, since all is read from the runs' folders."""
+    parts = _render(data_root)
+    _wire(demo, parts, jobs, data_root)
+    return TrainTab(parts.use, parts.run)
+
+
+def _render(data_root: Path) -> _Parts:
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=3, min_width=300):
+            data = gr.Dropdown(
+                data_choices(data_root), value=MADE_PHOTOS, label="Photos", elem_id="mtl-data", filterable=False,
+                info=f"Folders in {data_root.name or data_root}, or photos made by this program",
+            )  # fmt: skip
+            data_card = gr.HTML(elem_id="mtl-data-card")
+            fields = _render_fields()
+        with gr.Column(scale=5, min_width=320):
+            with gr.Row():
+                start = gr.Button("Start", variant="primary", elem_id="mtl-start", min_width=90)
+                stop = gr.Button("Stop", elem_id="mtl-stop", interactive=False, min_width=90)
+                resume = gr.Button("Resume", elem_id="mtl-resume", interactive=False, min_width=90)
+                use = gr.Button("Use this model", elem_id="mtl-use", interactive=False, min_width=130)
+            notice = gr.HTML(elem_id="mtl-train-notice")
+            run = gr.Dropdown([NEWEST], value=NEWEST, label="Run", elem_id="mtl-run", filterable=False)
+            card = gr.HTML(NO_RUN, elem_id="mtl-run-card", min_height=96)
+            plots = _render_plots()
+    return _Parts(
+        data, data_card, fields, start, stop, resume, use, notice, run, card, plots, gr.State(None)
+    )
+
+
+def _render_fields() -> dict[str, gr.components.Component]:
+    fields: dict[str, gr.components.Component] = {}
+    basic = setting_names("basic")
+    for row in (basic[:2], basic[2:4], basic[4:]):
+        with gr.Row():
+            for name in row:
+                fields[name] = make_field(name, min_width=120)
+    for section in ("advanced", "augmentation", "data"):
+        with gr.Accordion(SECTIONS[section], open=False):
+            for name in setting_names(section):
+                fields[name] = make_field(name)
+    return fields
+
+
+def _render_plots() -> list[gr.LinePlot]:
+    plots: list[gr.LinePlot] = []
+    colors = {"training": TRAIN_COLOR, "validation": VALIDATION_COLOR}
+    empty = views.empty_curves()
+    titles = [*views.CURVES, "Scores on validation photos"]
+    for row in (titles[:2], titles[2:]):
+        with gr.Row():
+            for title in row:
+                plots.append(
+                    gr.LinePlot(
+                        empty[len(plots)], x="epoch", y="value", color="curve", title=title, x_title="epoch",
+                        y_title=" ", color_title=" ", height=230, min_width=280, buttons=["fullscreen"],
+                        color_map=SCORE_COLORS if title == titles[-1] else colors,
+                        elem_id=f"mtl-plot-{len(plots)}",
+                    )  # fmt: skip
+                )
+    return plots
+
+
+def _wire(demo: gr.Blocks, parts: _Parts, jobs: JobManager, data_root: Path) -> None:
+    names = list(parts.fields)
+    private: dict[str, Any] = {"api_visibility": "private"}
+    quiet = private | {"show_progress": "hidden", "concurrency_limit": None}
+
+    def start(data: str, *values: Any) -> Iterator[Any]:
+        try:
+            yield from (_pressed(text) for text in prepare_data(data_root, data))
+            settings = to_settings(names, values)
+            config = TrainConfig(data_dir=str(data_path(data_root, data)), output_dir=str(jobs.runs_dir), **settings)
+            run = jobs.start(config)
+            yield gr.skip(), NEWEST if is_newest(jobs, run) else run.name, ""
+        except MtlError as error:
+            yield gr.update(interactive=True), gr.skip(), views.message("error", "Training cannot start", str(error))
+
+    def resume(name: str) -> Any:
+        try:
+            jobs.start(resume=chosen_run(jobs, name))
+        except MtlError as error:
+            return views.message("error", "This run cannot be resumed", str(error))
+        return ""
+
+    def poll(name: str, seen: Any) -> list[Any]:
+        return refresh(jobs, name, seen)
+
+    run_list = lambda: gr.update(choices=[NEWEST, *(run.name for run in list_runs(jobs.runs_dir))])  # noqa: E731
+    shown = [parts.start, parts.stop, parts.resume, parts.use, parts.card, *parts.plots, parts.seen]
+    pressed = [parts.start, parts.run, parts.notice]
+    parts.start.click(start, [parts.data, *parts.fields.values()], pressed, show_progress_on=[parts.notice], **private)
+    parts.stop.click(jobs.stop, None, None, **quiet)
+    parts.resume.click(resume, parts.run, parts.notice, **private)
+    parts.data.change(lambda name: describe_data(data_root, name), parts.data, parts.data_card, **quiet)
+    parts.run.focus(run_list, None, parts.run, **quiet)
+    parts.run.change(poll, [parts.run, parts.seen], shown, **quiet)
+    gr.Timer(1).tick(poll, [parts.run, parts.seen], shown, **quiet)
+    demo.load(poll, [parts.run, parts.seen], shown, **quiet)
+    demo.load(run_list, None, parts.run, **quiet)
+    demo.load(lambda: gr.update(choices=data_choices(data_root)), None, parts.data, **quiet)
+    demo.load(lambda name: describe_data(data_root, name), parts.data, parts.data_card, **quiet)
+
+
+def _pressed(text: str) -> tuple[Any, Any, str]:
+    return gr.update(interactive=False), gr.skip(), views.message("quiet", text)
+
+
+# ---- data
+
+
+def data_choices(data_root: Path) -> list[str]:
+    """The made photos, then the folders under the data root that hold photos, or the root itself."""
+    candidates = [data_root, *sorted(data_root.iterdir())] if data_root.is_dir() else []
+    folders = [path.name for path in candidates if (path / "images").is_dir() and path.name != MADE_FOLDER]
+    return [MADE_PHOTOS, *folders]
+
+
+def data_path(data_root: Path, name: str) -> Path:
+    """The folder of a choice; only a choice is a folder, so no name leads out of the root."""
+    if name not in data_choices(data_root):
+        raise DataError(f"{name}: there is no such folder under {data_root.name}; choose another")
+    if name == MADE_PHOTOS:
+        return data_root / MADE_FOLDER
+    return data_root if name == data_root.name else data_root / name
+
+
+def prepare_data(data_root: Path, name: str) -> Iterator[str]:
+    """Draw the made photos where they are chosen and not there yet; says how far it is."""
+    path = data_path(data_root, name)
+    if name != MADE_PHOTOS or (path / "labels.json").is_file():
+        return
+    yield f"Drawing {MADE_NUMBER} made photos, about 10 seconds"
+    write_demo_data(path, MADE_NUMBER)
+
+
+def describe_data(data_root: Path, name: str) -> str:
+    """Counts of the chosen folder, or what is wrong with it; nothing is decoded here."""
+    try:
+        path = data_path(data_root, name)
+        if name == MADE_PHOTOS and not path.is_dir():
+            return views.quiet(f"{MADE_NUMBER} photos with labels and masks, drawn when you press Start")
+        return views.data_card(read_folder(TrainConfig(data_dir=str(path))))
+    except MtlError as error:
+        return views.message("error", "This folder cannot be used", str(error))
+
+
+# ---- the run
+
+
+def chosen_run(jobs: JobManager, name: str) -> Run:
+    runs = list_runs(jobs.runs_dir)
+    run = next((run for run in runs if name in (NEWEST, run.name)), None)
+    if run is None:
+        raise RunError(f"{name}: there is no such run; press Start to begin one")
+    return run
+
+
+def is_newest(jobs: JobManager, run: Run) -> bool:
+    return chosen_run(jobs, NEWEST).name == run.name
+
+
+def refresh(jobs: JobManager, name: str, seen: Any) -> list[Any]:
+    """Buttons, card and plots for the chosen run; the plots only where they changed."""
+    live = jobs.live_run()
+    start = gr.update(interactive=live is None)
+    try:
+        run = chosen_run(jobs, name)
+    except RunError:
+        off = gr.update(interactive=False)
+        return [start, off, off, off, NO_RUN, *views.empty_curves(), None]
+    status = run.status()
+    resumable = live is None and status.state != "finished" and run.last_file.is_file()
+    buttons = [
+        start,
+        gr.update(interactive=live is not None and status.state != "stopping"),
+        gr.update(interactive=resumable),
+        gr.update(interactive=run.best_file.is_file()),
+    ]
+    now = (run.name, run.metrics_file.stat().st_size if run.metrics_file.is_file() else 0)
+    plots = [gr.skip()] * 4 if now == seen else views.curves(run.events())
+    return [*buttons, views.run_card(run, status), *plots, now]
+
+

@@ -1,0 +1,151 @@
+"""Augmentation: photo and mask move together, and every draw follows from (seed, epoch, photo) alone."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from mtl.config import TrainConfig
+from mtl.data.augment import affine, augment
+
+OFF = TrainConfig(flip=0, rotation_degrees=0, crop_min_area=1, brightness=0, contrast=0)
+SIDE = 24
+SEEDS = st.integers(0, 2**31 - 1)
+GEOMETRY = {
+    "flip": st.floats(0, 1),
+    "rotation_degrees": st.floats(0, 180),
+    "crop_min_area": st.floats(0.05, 1),
+}
+COLOUR = {"brightness": st.floats(0, 1), "contrast": st.floats(0, 1)}
+GEOMETRIES = st.fixed_dictionaries(GEOMETRY)
+AUGMENTATIONS = st.fixed_dictionaries(GEOMETRY | COLOUR)
+
+
+def photos_and_masks(count: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """Photos (N, 3, S, S) and masks (N, 1, S, S) of noise, and their places 0..N-1 in the dataset."""
+    draw = torch.Generator().manual_seed(seed)
+    photos, masks = (torch.rand(count, channels, SIDE, SIDE, generator=draw) for channels in (3, 1))
+    return photos, masks.round(), torch.arange(count)
+
+
+@given(GEOMETRIES, SEEDS, st.integers(0, 1000))
+def test_photo_and_mask_share_the_geometry(changes: dict[str, float], seed: int, epoch: int) -> None:
+    _, masks, index = photos_and_masks(4, seed)
+    config = OFF.replace(seed=seed, **changes)
+    photos, moved = augment(masks.expand(-1, 3, -1, -1), masks, index, epoch=epoch, config=config)
+    torch.testing.assert_close(photos, moved.expand(-1, 3, -1, -1), atol=1e-4, rtol=0)
+
+
+@given(AUGMENTATIONS, SEEDS, st.integers(0, 1000), st.data())
+def test_batch_and_order_change_nothing(changes: dict[str, float], seed: int, epoch: int, data: Any) -> None:
+    config = OFF.replace(seed=seed, **changes)
+    photos, masks, index = photos_and_masks(5, seed)
+    whole_photos, whole_masks = augment(photos, masks, index, epoch=epoch, config=config)
+    chosen = torch.tensor(data.draw(st.lists(st.integers(0, 4), min_size=1, unique=True)))
+    part_photos, part_masks = augment(photos[chosen], masks[chosen], index[chosen], epoch=epoch, config=config)
+    assert torch.equal(part_masks, whole_masks[chosen])
+    torch.testing.assert_close(part_photos, whole_photos[chosen], atol=1e-6, rtol=0)
+
+
+def test_another_photo_epoch_or_seed_is_another_draw() -> None:
+    photos, masks, _ = photos_and_masks(1)
+
+    def first_pixels(photo: int, epoch: int, seed: int) -> bytes:
+        config = TrainConfig(seed=seed)
+        return augment(photos, masks, torch.tensor([photo]), epoch=epoch, config=config)[0].numpy().tobytes()
+
+    draws = [first_pixels(*place) for place in ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1))]
+    assert len(set(draws)) == 4
+    assert first_pixels(0, 0, 0) == draws[0]
+
+
+def test_torch_s_own_random_state_is_neither_used_nor_moved() -> None:
+    photos, masks, index = photos_and_masks(2)
+    before = torch.get_rng_state()
+    first, _ = augment(photos, masks, index, epoch=0, config=TrainConfig())
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(7)
+    assert torch.equal(augment(photos, masks, index, epoch=0, config=TrainConfig())[0], first)
+
+
+def test_everything_off_is_the_identity() -> None:
+    photos, masks, index = photos_and_masks(3)
+    same_photos, same_masks = augment(photos, masks, index, epoch=5, config=OFF)
+    torch.testing.assert_close(same_photos, photos, atol=1e-5, rtol=0)
+    torch.testing.assert_close(same_masks, masks, atol=1e-5, rtol=0)
+
+
+@given(AUGMENTATIONS, SEEDS)
+def test_values_stay_in_0_to_1(changes: dict[str, float], seed: int) -> None:
+    photos, masks, index = photos_and_masks(3, seed)
+    for values in augment(photos, masks, index, epoch=0, config=OFF.replace(seed=seed, **changes)):
+        # Bilinear weights add up to 1 up to rounding.
+        assert values.isfinite().all() and values.min() >= -1e-6 and values.max() <= 1 + 1e-6
+
+
+def test_flip_of_probability_one_mirrors_left_and_right() -> None:
+    photos, masks, index = photos_and_masks(2)
+    mirrored, mirrored_masks = augment(photos, masks, index, epoch=0, config=OFF.replace(flip=1))
+    torch.testing.assert_close(mirrored, photos.flip(-1), atol=1e-5, rtol=0)
+    torch.testing.assert_close(mirrored_masks, masks.flip(-1), atol=1e-5, rtol=0)
+
+
+def test_about_the_set_share_is_flipped() -> None:
+    _, masks, _ = photos_and_masks(1)
+    index = torch.arange(400)
+    many = masks.expand(400, -1, -1, -1)
+    _, moved = augment(many.expand(-1, 3, -1, -1), many, index, epoch=0, config=OFF.replace(flip=0.3))
+    flipped = (moved - many.flip(-1)).abs().amax(dim=(1, 2, 3)) < 1e-4
+    assert 0.2 < flipped.float().mean() < 0.4
+
+
+def draws(**numbers: float) -> Tensor:
+    """(1, 7) draws, one half (no change) but for those named."""
+    names = ("flip", "rotation", "crop_area", "crop_x", "crop_y", "brightness", "contrast")
+    return torch.tensor([[numbers.get(name, 0.5) for name in names]])
+
+
+def test_rotation_goes_to_either_side_by_at_most_the_setting() -> None:
+    config = OFF.replace(rotation_degrees=30)
+    for draw, degrees in ((0.0, -30), (0.25, -15), (0.5, 0), (1.0, 30)):
+        matrix = affine(draws(rotation=draw), config)[0]
+        assert math.degrees(math.atan2(matrix[1, 0], matrix[0, 0])) == pytest.approx(degrees, abs=1e-4)
+        assert torch.linalg.det(matrix[:, :2]).item() == pytest.approx(1, abs=1e-6)
+
+
+@given(st.floats(0.05, 1), *[st.floats(0, 1, width=32, exclude_max=True)] * 3)
+def test_a_crop_lies_within_the_photo_and_keeps_the_share(share: float, area: float, x: float, y: float) -> None:
+    matrix = affine(draws(crop_area=area, crop_x=x, crop_y=y), OFF.replace(crop_min_area=share))[0]
+    side = matrix[0, 0].item()
+    assert share - 1e-5 <= side**2 <= 1 + 1e-5
+    assert matrix[:, 2].abs().max().item() + side <= 1 + 1e-5
+
+
+@settings(max_examples=20)
+@given(st.floats(0, 1), SEEDS)
+def test_brightness_and_contrast_leave_the_mask_alone(change: float, seed: int) -> None:
+    photos, masks, index = photos_and_masks(2, seed)
+    config = OFF.replace(seed=seed, brightness=change, contrast=change)
+    _, same = augment(photos, masks, index, epoch=0, config=config)
+    torch.testing.assert_close(same, masks, atol=1e-5, rtol=0)
+
+
+def test_brightness_scales_within_its_bounds() -> None:
+    grey = torch.full((200, 3, SIDE, SIDE), 0.5)
+    config = OFF.replace(brightness=0.2)
+    brighter, _ = augment(grey, grey[:, :1], torch.arange(200), epoch=0, config=config)
+    levels = brighter.mean(dim=(1, 2, 3)) / 0.5
+    assert 0.8 <= levels.min() < 0.83 and 1.17 < levels.max() <= 1.2
+
+
+def test_contrast_keeps_the_mean_of_a_grey_photo() -> None:
+    photos = 0.4 + 0.2 * photos_and_masks(20)[0][:, :1].expand(-1, 3, -1, -1)
+    config = OFF.replace(contrast=0.5)
+    changed, _ = augment(photos, photos[:, :1], torch.arange(20), epoch=0, config=config)
+    torch.testing.assert_close(changed.mean(dim=(1, 2, 3)), photos.mean(dim=(1, 2, 3)), atol=1e-4, rtol=0)
+    ratio = changed.std(dim=(1, 2, 3)) / photos.std(dim=(1, 2, 3))
+    assert 0.5 <= ratio.min() < 0.7 and 1.3 < ratio.max() <= 1.5

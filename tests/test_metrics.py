@@ -1,0 +1,92 @@
+"""Figures of merit against scikit-learn and torchmetrics where they have them, and their edges."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score, jaccard_score
+from torchmetrics.functional.classification import multiclass_calibration_error
+
+from mtl.metrics import (
+    accuracy,
+    balanced_accuracy,
+    dice_jaccard,
+    expected_calibration_error,
+    overlap_counts,
+    threshold_jaccard,
+)
+
+MASKS = arrays.arrays(bool, (3, 6, 5))
+PAIRS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=40)
+
+
+@given(MASKS, MASKS)
+def test_overlaps_are_counted_photo_by_photo(predicted: np.ndarray, truth: np.ndarray) -> None:
+    counts = overlap_counts(torch.from_numpy(predicted), torch.from_numpy(truth))
+    expected = [[(p & t).sum(), p.sum(), t.sum()] for p, t in zip(predicted, truth, strict=True)]
+    assert counts.tolist() == expected
+
+
+@given(MASKS, MASKS)
+def test_dice_and_jaccard(predicted: np.ndarray, truth: np.ndarray) -> None:
+    truth[:, 0, 0] = True  # who calls leaves lesion-free photos out
+    dice, jaccard = dice_jaccard(overlap_counts(torch.from_numpy(predicted), torch.from_numpy(truth)))
+    for number in range(len(truth)):
+        of_photo = truth[number].ravel(), predicted[number].ravel()
+        assert dice[number].item() == pytest.approx(f1_score(*of_photo))
+        assert jaccard[number].item() == pytest.approx(jaccard_score(*of_photo))
+
+
+def test_dice_and_jaccard_count_pixels_exactly() -> None:
+    dice, jaccard = dice_jaccard(torch.tensor([[2**25 + 1, 2**25 + 1, 2**25 + 1], [0, 5, 7], [3, 6, 3]]))
+    assert dice.tolist() == [1, 0, 6 / 9]
+    assert jaccard.tolist() == [1, 0, 0.5]
+
+
+def test_threshold_jaccard_is_zero_below_065() -> None:
+    assert threshold_jaccard(np.array([0.0, 0.6499, 0.65, 0.9, 1.0])).tolist() == [0, 0, 0.65, 0.9, 1]
+    assert threshold_jaccard(np.array([])).tolist() == []
+
+
+@pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")  # scikit-learn leaves them out, as we do
+@pytest.mark.filterwarnings("ignore:A single label was found")  # which is no news to a test that draws them
+@given(PAIRS)
+def test_accuracies(pairs: list[tuple[int, int]]) -> None:
+    truth, predicted = zip(*pairs, strict=True)
+    confusion = confusion_matrix(truth, predicted, labels=range(5))
+    assert accuracy(confusion) == pytest.approx(accuracy_score(truth, predicted))
+    assert balanced_accuracy(confusion) == pytest.approx(balanced_accuracy_score(truth, predicted))
+
+
+def test_accuracies_without_photos_are_none() -> None:
+    empty = np.zeros((5, 5), int)
+    assert accuracy(empty) is None and balanced_accuracy(empty) is None
+
+
+def test_classes_without_photos_are_left_out() -> None:
+    confusion = np.array([[3, 1, 0], [0, 0, 0], [0, 2, 0]])
+    assert balanced_accuracy(confusion) == 0.375
+    assert accuracy(confusion) == 0.5
+
+
+@given(st.integers(0, 2**31 - 1), st.integers(1, 300), st.floats(0.1, 8))
+def test_calibration_error(seed: int, photos: int, sharpness: float) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    probabilities = torch.softmax(sharpness * torch.randn(photos, 10, generator=draw, dtype=torch.float64), dim=1)
+    truth = torch.randint(10, (photos,), generator=draw)
+    confidence, predicted = probabilities.max(dim=1)
+    expected = multiclass_calibration_error(probabilities, truth, num_classes=10, n_bins=15, norm="l1")
+    error = expected_calibration_error(confidence.numpy(), (predicted == truth).numpy())
+    assert error == pytest.approx(expected.item(), abs=1e-6)
+
+
+def test_calibration_error_at_the_edges() -> None:
+    ones, yes = np.ones(4), np.array([True] * 4)
+    assert expected_calibration_error(ones, yes) == 0
+    assert expected_calibration_error(ones, ~yes) == 1
+    assert expected_calibration_error(ones / 2, np.array([True, False] * 2)) == 0
+    assert expected_calibration_error(np.zeros(4), ~yes) == 0
+    # Two bins, each off in another direction: the errors do not cancel out.
+    assert expected_calibration_error(np.array([0.2, 0.8]), np.array([True, False])) == pytest.approx(0.8)
