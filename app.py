@@ -13,11 +13,19 @@ HERE = Path(__file__).resolve().parent
 def main() -> None:
     parser = argparse.ArgumentParser(description="Skin analysis: train and use one network for skin, hair and lesions.")
     # A Space sets these two variables.
-    parser.add_argument("--host", default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"), help="address to listen on")
-    parser.add_argument("--port", type=int, default=int(os.environ.get("GRADIO_SERVER_PORT", "7860")), help="0: a free one")
-    parser.add_argument("--data-root", type=Path, default=HERE / "data", help="the folder whose folders can be trained on")
+    parser.add_argument(
+        "--host", default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"), help="address to listen on"
+    )
+    parser.add_argument(
+        "--port", type=int, default=int(os.environ.get("GRADIO_SERVER_PORT", "7860")), help="0: a free one"
+    )
+    parser.add_argument(
+        "--data-root", type=Path, default=HERE / "data", help="the folder whose folders can be trained on"
+    )
     parser.add_argument("--runs-dir", type=Path, default=HERE / "runs", help="where runs are kept")
-    parser.add_argument("--checkpoint", type=Path, default=HERE / "checkpoints" / "default", help="the model to start with")
+    parser.add_argument(
+        "--checkpoint", type=Path, default=HERE / "checkpoints" / "default", help="the model to start with"
+    )
     parser.add_argument("--open", action="store_true", help="open the page in a browser")
     args = parser.parse_args()
 

@@ -17,9 +17,9 @@ DEFAULT_CHECKPOINT = Path(__file__).parent.parent / "checkpoints" / "default"
 class MultiTaskModel:
     """A trained network with its classes: photos in, answers out.
 
-        model = MultiTaskModel.load()                    # the shipped model
-        result = model.predict("photo.jpg")
-        result["classification"]["predicted_class"], result["segmentation"]["mask"]
+    model = MultiTaskModel.load()                    # the shipped model
+    result = model.predict("photo.jpg")
+    result["classification"]["predicted_class"], result["segmentation"]["mask"]
     """
 
     def __init__(self, checkpoint: Checkpoint, device: str = "auto"):
@@ -114,5 +114,3 @@ class SkinAnalyzer:
 
 def _named(kind: str, answer: GroupAnswer | None) -> dict[str, Any]:
     return {f"{kind}_type": answer and answer.answer, f"{kind}_confidence": answer.confidence if answer else 0.0}
-
-

@@ -98,7 +98,9 @@ def read_checkpoint(source: str | Path) -> Checkpoint:
     if path.is_dir():
         path = path / WEIGHTS_FILE
     if not path.is_file():
-        raise CheckpointError(f"{source}: there is no such checkpoint; needed a .pth file or a folder with {WEIGHTS_FILE}")
+        raise CheckpointError(
+            f"{source}: there is no such checkpoint; needed a .pth file or a folder with {WEIGHTS_FILE}"
+        )
     return _read_safetensors(path) if path.suffix == ".safetensors" else _read_pth(path)
 
 
@@ -123,7 +125,9 @@ def _read_safetensors(path: Path) -> Checkpoint:
 def _read_pth(path: Path) -> Checkpoint:
     payload = read_pth(path)
     if not isinstance(payload.get("state_dict"), dict) or not isinstance(payload.get("config"), dict):
-        raise CheckpointError(f"{path.name}: it has no state_dict and config; needed a checkpoint that this project wrote")
+        raise CheckpointError(
+            f"{path.name}: it has no state_dict and config; needed a checkpoint that this project wrote"
+        )
     if wrong := next((key for key, value in payload["state_dict"].items() if not isinstance(value, Tensor)), None):
         raise CheckpointError(f"{path.name}: {wrong} in its state_dict is no tensor; take another file")
     config, training = config_from_dict(payload["config"], path.name)
@@ -148,9 +152,13 @@ def read_pth(path: Path) -> dict[str, Any]:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-                raise CheckpointError(f"{path.name}: it is compressed, which PyTorch's files never are; take another file")
+                raise CheckpointError(
+                    f"{path.name}: it is compressed, which PyTorch's files never are; take another file"
+                )
             if sum(entry.file_size for entry in entries) > MAX_BYTES:
-                raise CheckpointError(f"{path.name}: it unpacks to more than {MAX_BYTES / 1e9:.0f} GB; take another file")
+                raise CheckpointError(
+                    f"{path.name}: it unpacks to more than {MAX_BYTES / 1e9:.0f} GB; take another file"
+                )
             # torch.load checks no sums, and loads a third of all files with a flipped bit.
             if damaged := archive.testzip():
                 raise CheckpointError(f"{path.name}: {damaged} in it is damaged; copy or download the file again")
@@ -159,7 +167,9 @@ def read_pth(path: Path) -> dict[str, Any]:
         raise
     # A hostile or damaged file makes torch's unpickler raise nearly anything.
     except Exception as error:
-        raise CheckpointError(f"{path.name}: it is no checkpoint that can be read safely: {_first_line(error)}") from error
+        raise CheckpointError(
+            f"{path.name}: it is no checkpoint that can be read safely: {_first_line(error)}"
+        ) from error
     if not isinstance(payload, dict):
         raise CheckpointError(f"{path.name}: it holds a {type(payload).__name__}; needed a checkpoint's dictionary")
     return payload

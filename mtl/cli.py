@@ -127,8 +127,8 @@ def run_train(args: argparse.Namespace) -> None:
     if args.json:
         print(json.dumps(answer))
         return
-    figures = ", ".join(f"{key.removeprefix('val_').replace('_', ' ')} {value:.3f}" for key, value in status.best.items()
-                        if key.startswith("val_"))  # fmt: skip
+    scores = {key.removeprefix("val_").replace("_", " "): v for key, v in status.best.items() if key.startswith("val_")}
+    figures = ", ".join(f"{key} {value:.3f}" for key, value in scores.items())
     print(f"{status.state}: {run.path}\nbest epoch {status.best_epoch}: {figures}\n{run.best_file}")
 
 
@@ -159,12 +159,18 @@ def _prediction_line(result: dict[str, Any]) -> str:
     if "error" in result:
         return str(result["error"])
     groups = result["classification"]["groups"]
-    answers = [f"{group} {a['answer']} ({a['predicted_class']} {a['confidence']:.0%})" if a["answer"] == "uncertain"
-               else f"{group} {a['answer']} {a['confidence']:.0%}"
-               for group, a in groups.items() if a["applies"]] or ["no skin or hair type seen"]  # fmt: skip
+    answers = [
+        f"{group} {a['answer']} ({a['predicted_class']} {a['confidence']:.0%})"
+        if a["answer"] == "uncertain"
+        else f"{group} {a['answer']} {a['confidence']:.0%}"
+        for group, a in groups.items()
+        if a["applies"]
+    ] or ["no skin or hair type seen"]
     lesions = len(result["segmentation"]["lesions"])
     area = f"{lesions} lesion{'s' * (lesions != 1)}, {result['segmentation']['lesion_area_ratio']:.1%} of the photo"
-    return "; ".join([f"{result['photo']}: {', '.join(answers)}", area, *([result["overlay"]] if "overlay" in result else [])])
+    return "; ".join(
+        [f"{result['photo']}: {', '.join(answers)}", area, *([result["overlay"]] if "overlay" in result else [])]
+    )
 
 
 def run_evaluate(args: argparse.Namespace) -> None:
@@ -203,7 +209,9 @@ def run_demo_data(args: argparse.Namespace) -> None:
     if args.json:
         print(json.dumps({"folder": str(folder), "photos": args.photos}))
     else:
-        print(f"{args.photos} made photos in {folder}\ntrain on them: python -m mtl train --data-dir {folder} --epochs 3")
+        print(
+            f"{args.photos} made photos in {folder}\ntrain on them: python -m mtl train --data-dir {folder} --epochs 3"
+        )
 
 
 def run_runs(args: argparse.Namespace) -> None:
@@ -216,7 +224,9 @@ def run_runs(args: argparse.Namespace) -> None:
         print(f"no runs in {args.output_dir}; start one with `python -m mtl train --data-dir FOLDER`")
     for run, status in runs if not args.json else []:
         jaccard = f"Jaccard {status.best['val_jaccard']:.3f}" if "val_jaccard" in status.best else ""
-        print(f"{run.name}  {status.state}  epoch {status.epoch} of {status.epochs}  {jaccard}  {status.message}".rstrip())
+        print(
+            f"{run.name}  {status.state}  epoch {status.epoch} of {status.epochs}  {jaccard}  {status.message}".rstrip()
+        )
 
 
 # ---- the terminal
@@ -249,7 +259,10 @@ def _table(values: dict[str, Any], indent: str = "") -> str:
         if isinstance(value, dict) and value:
             lines += [f"{indent}{key}", _table(value, indent + "  ")]
         elif isinstance(value, list | dict):
-            lines += [f"{indent}{key}: {'none' if not value else ''}".rstrip(), *(f"{indent}  {item}" for item in value)]
+            lines += [
+                f"{indent}{key}: {'none' if not value else ''}".rstrip(),
+                *(f"{indent}  {item}" for item in value),
+            ]
         else:
             lines.append(f"{indent}{key}: {f'{value:.4f}' if isinstance(value, float) else value}")
     return "\n".join(lines)

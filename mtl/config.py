@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 
 from mtl.errors import ConfigError
 
-DEFAULT_CLASSES = {
+DEFAULT_CLASSES: dict[str, tuple[str, ...]] = {
     "skin type": ("normal", "dry", "oily", "combination", "sensitive"),
     "hair type": ("straight", "wavy", "curly", "coily", "dreadlocks"),
 }
@@ -157,7 +157,9 @@ class TrainConfig(Settings):
     include: str | None = setting(None, "use only photos whose name fits this pattern, e.g. isic18_*", section="data")
     labels: str | None = setting(None, "another label file (JSON or CSV), in the data folder or a path", section="data")
     classes: str | None = setting(
-        None, "another class file (JSON), or names with commas; unset: classes.json, else the ten defaults", section="data"
+        None,
+        "another class file (JSON), or names with commas; unset: classes.json, else the ten defaults",
+        section="data",
     )
     val_fraction: float = setting(
         0.2, "share of the photos held out for validation, where the folder has no split", section="data", gt=0, lt=1
@@ -202,7 +204,9 @@ class TrainConfig(Settings):
     precision: Literal["auto", "float32", "bfloat16"] = setting(
         "auto", "auto: bfloat16 where the device computes in it, else float32"
     )
-    threads: int = setting(0, "CPU threads; 0: PyTorch's choice. Results repeat exactly at an equal number", ge=0, le=512)
+    threads: int = setting(
+        0, "CPU threads; 0: PyTorch's choice. Results repeat exactly at an equal number", ge=0, le=512
+    )
     seed: int = setting(0, "of the split, the order, the augmentation and the new weights", ge=0, lt=2**31)
 
     flip: Share = setting(0.5, "probability of a left-right flip", section="augmentation")

@@ -1,12 +1,12 @@
 """Every error that a person can meet. Each message is one line: what came, what was needed, what to do.
 
-    MtlError
-    ├── ConfigError       a setting out of its bounds, unknown, or at odds with another
-    ├── PhotoError        a file that is no photo, or one that cannot be read whole
-    ├── DataError         a data folder: its layout, labels, masks or splits
-    ├── CheckpointError   weights that cannot be read, or that belong to another network
-    ├── DeviceError       a device that is not there
-    └── RunError          a run's folder, or a run that cannot start, stop or go on
+MtlError
+├── ConfigError       a setting out of its bounds, unknown, or at odds with another
+├── PhotoError        a file that is no photo, or one that cannot be read whole
+├── DataError         a data folder: its layout, labels, masks or splits
+├── CheckpointError   weights that cannot be read, or that belong to another network
+├── DeviceError       a device that is not there
+└── RunError          a run's folder, or a run that cannot start, stop or go on
 """
 
 

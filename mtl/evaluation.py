@@ -1,4 +1,4 @@
-"""How good a checkpoint is on a data folder: both tasks, at the mask's own size, counting only targets that are there."""
+"""How good a checkpoint is on a data folder: both tasks, at the mask's own size, counting only what is there."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -80,7 +80,7 @@ def _measure_mask(results: _Results, sample: Sample, analysis: Analysis, config:
     if sample.mask is None:
         return
     truth = read_mask(sample.mask).astype(bool)
-    logits = map_to_photo(analysis.mask_logits, *truth.shape, config.center_crop, outside=-30.0)
+    logits = map_to_photo(analysis.mask_logits, truth.shape[0], truth.shape[1], config.center_crop, outside=-30.0)
     predicted = 1 / (1 + np.exp(-logits)) >= analysis.threshold
     if truth.any():
         results.overlaps.append(overlap_counts(torch.from_numpy(predicted[None]), torch.from_numpy(truth[None]))[0])
@@ -117,7 +117,7 @@ def _classification(results: _Results, config: ModelConfig) -> dict[str, Any]:
     classes = len(config.classes.names)
     probabilities = np.array([p for p, _ in results.labelled]).reshape(-1, classes)
     labels = np.array([class_id for _, class_id in results.labelled], dtype=int)
-    figures = {"images": results.labelled_photos, **_class_figures(probabilities, labels)}
+    figures: dict[str, Any] = {"images": results.labelled_photos, **_class_figures(probabilities, labels)}
     figures["per_class"] = dict(_per_class(probabilities, labels, config))
     figures["groups"] = {}
     for group, ids in config.classes.group_ids.items():

@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from hypothesis import settings
 from PIL import Image
 
 from mtl.config import Classes
 
 CLASS_COUNT = len(Classes().names)
+# For property tests. No deadline: it would measure what else the machine is doing.
+law = settings(deadline=None, max_examples=25)
 
 
 def write_folder(

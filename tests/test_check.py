@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ def data(tmp_path: Path) -> Path:
     return write_folder(tmp_path / "skin", train=12, val=6)
 
 
-def open_folder(data: Path, **settings: str) -> DataFolder:
+def open_folder(data: Path, **settings: Any) -> DataFolder:
     return read_folder(TrainConfig(data_dir=str(data), **settings))
 
 
@@ -40,7 +41,9 @@ def test_a_sound_folder(data: Path) -> None:
     assert list(train.classes.values()) == [2, 2, 1, 1, 1, 1, 1, 1, 1, 1]
     assert list(val.classes.values()) == [1] * 6 + [0] * 4
     assert 0.05 < train.mean_mask_coverage < 0.3
-    assert report.unreadable == {} and report.duplicates_across_splits == [] and report.warnings == []
+    assert report.unreadable == {}
+    assert report.duplicates_across_splits == []
+    assert report.warnings == []
 
 
 def test_unreadable_photos_and_masks_are_listed_by_name(data: Path) -> None:
@@ -64,9 +67,12 @@ def test_training_is_refused_in_one_line_that_names_three(data: Path) -> None:
         check(data).require_readable()
     message = str(error.value)
     assert message.startswith("5 files cannot be read: train_000.jpg: ")
-    assert "train_001.jpg: " in message and "train_002.jpg: " in message and "train_003.jpg" not in message
+    assert "train_001.jpg: " in message
+    assert "train_002.jpg: " in message
+    assert "train_003.jpg" not in message
     assert message.endswith("and 2 more (check-data lists them); replace or remove them")
-    assert message.isprintable() and str(data) not in message
+    assert message.isprintable()
+    assert str(data) not in message
 
 
 def test_the_same_photo_on_both_sides(data: Path) -> None:
@@ -74,7 +80,8 @@ def test_the_same_photo_on_both_sides(data: Path) -> None:
     shutil.copy(data / "images/train/train_002.jpg", data / "images/train/harmless.jpg")
     shutil.copy(data / "images/train/train_004.jpg", data / "images/train/also_harmless.jpg")
     report = check(data)
-    assert [sorted(names) for names in report.duplicates_across_splits] == [["copy.jpg", "harmless.jpg", "train_002.jpg"]]
+    [names] = report.duplicates_across_splits
+    assert sorted(names) == ["copy.jpg", "harmless.jpg", "train_002.jpg"]
     assert any(warning.startswith("1 photos stand in both splits") for warning in report.warnings)
     assert report.unreadable == {}
 
@@ -130,4 +137,5 @@ def test_progress_counts_photos_and_may_break_off(data: Path) -> None:
 def test_only_what_is_included_is_read(data: Path) -> None:
     (data / "images/train/train_000.jpg").write_bytes(b"")
     report = check_folder(open_folder(data, include="*_00[1-5]*"))
-    assert report.unreadable == {} and report.splits["train"].photos == 5
+    assert report.unreadable == {}
+    assert report.splits["train"].photos == 5

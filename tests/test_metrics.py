@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from builders import law
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -22,6 +23,7 @@ MASKS = arrays.arrays(bool, (3, 6, 5))
 PAIRS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=40)
 
 
+@law
 @given(MASKS, MASKS)
 def test_overlaps_are_counted_photo_by_photo(predicted: np.ndarray, truth: np.ndarray) -> None:
     counts = overlap_counts(torch.from_numpy(predicted), torch.from_numpy(truth))
@@ -29,6 +31,7 @@ def test_overlaps_are_counted_photo_by_photo(predicted: np.ndarray, truth: np.nd
     assert counts.tolist() == expected
 
 
+@law
 @given(MASKS, MASKS)
 def test_dice_and_jaccard(predicted: np.ndarray, truth: np.ndarray) -> None:
     truth[:, 0, 0] = True  # who calls leaves lesion-free photos out
@@ -52,6 +55,7 @@ def test_threshold_jaccard_is_zero_below_065() -> None:
 
 @pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")  # scikit-learn leaves them out, as we do
 @pytest.mark.filterwarnings("ignore:A single label was found")  # which is no news to a test that draws them
+@law
 @given(PAIRS)
 def test_accuracies(pairs: list[tuple[int, int]]) -> None:
     truth, predicted = zip(*pairs, strict=True)
@@ -62,7 +66,8 @@ def test_accuracies(pairs: list[tuple[int, int]]) -> None:
 
 def test_accuracies_without_photos_are_none() -> None:
     empty = np.zeros((5, 5), int)
-    assert accuracy(empty) is None and balanced_accuracy(empty) is None
+    assert accuracy(empty) is None
+    assert balanced_accuracy(empty) is None
 
 
 def test_classes_without_photos_are_left_out() -> None:
@@ -71,6 +76,7 @@ def test_classes_without_photos_are_left_out() -> None:
     assert accuracy(confusion) == 0.5
 
 
+@law
 @given(st.integers(0, 2**31 - 1), st.integers(1, 300), st.floats(0.1, 8))
 def test_calibration_error(seed: int, photos: int, sharpness: float) -> None:
     draw = torch.Generator().manual_seed(seed)

@@ -20,7 +20,7 @@ class EagerEngine:
 
     def __init__(self, network: MultiTaskNetwork, device: torch.device):
         self.device = device
-        self.network = network.to(device, memory_format=torch.channels_last).eval()
+        self.network = network.to(device).to(memory_format=torch.channels_last).eval()
         self._mean = torch.tensor(IMAGENET_MEAN, device=device).view(1, 3, 1, 1)
         self._std = torch.tensor(IMAGENET_STD, device=device).view(1, 3, 1, 1)
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from PIL import Image
 
+from mtl.analysis.engine import Engine
 from mtl.analysis.lesion import find_lesions
 from mtl.analysis.overlay import draw_overlay
-from mtl.analysis.engine import Engine
 from mtl.analysis.predict import analyse, to_dict
 from mtl.config import ModelConfig
 from mtl.data.folder import PHOTO_SUFFIXES

@@ -48,6 +48,12 @@ def _number(image: np.ndarray, lesions: Sequence[Lesion]) -> np.ndarray:
         top, left, _, right = lesion.box
         place = ((left + right) / 2, max(top - 0.2 * size, size))
         canvas.text(
-            place, str(lesion.number), font=font, fill="white", anchor="mb", stroke_width=size // 8, stroke_fill="#051e28"
+            place,
+            str(lesion.number),
+            font=font,
+            fill="white",
+            anchor="mb",
+            stroke_width=size // 8,
+            stroke_fill="#051e28",
         )
     return np.asarray(picture)

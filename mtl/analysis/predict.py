@@ -1,4 +1,4 @@
-"""From a photo to its answer: probabilities by class and group, and the lesion's probability at the photo's own size."""
+"""From a photo to its answer: probabilities by class and group, and the lesion's at the photo's own size."""
 
 import math
 from collections.abc import Sequence

@@ -13,19 +13,18 @@ from torch import Tensor
 from mtl.config import TrainConfig
 
 
-def augment(
-    photos: Tensor, masks: Tensor, index: Tensor, *, epoch: int, config: TrainConfig
-) -> tuple[Tensor, Tensor]:
+def augment(photos: Tensor, masks: Tensor, index: Tensor, *, epoch: int, config: TrainConfig) -> tuple[Tensor, Tensor]:
     """photos (N, 3, S, S) and masks (N, 1, S, S), both float in 0..1, index (N,) -> the same, augmented.
 
     What a rotation uncovers is filled by reflection, in photo and mask alike, so the two still fit.
     """
     draws = _draws(index.tolist(), epoch, config.seed)
     grid = F.affine_grid(affine(draws, config).to(photos), list(photos.shape), align_corners=False)
-    warp = {"mode": "bilinear", "padding_mode": "reflection", "align_corners": False}
-    photos = F.grid_sample(photos, grid, **warp)
-    masks = F.grid_sample(masks, grid, **warp)
-    return _jitter(photos, draws[:, 5:7].to(photos), config), masks
+    # One sampling for both: photo and mask as four channels.
+    both = F.grid_sample(
+        torch.cat([photos, masks], dim=1), grid, mode="bilinear", padding_mode="reflection", align_corners=False
+    )
+    return _jitter(both[:, :3], draws[:, 5:7].to(photos), config), both[:, 3:]
 
 
 def _draws(indices: list[int], epoch: int, seed: int) -> Tensor:

@@ -71,7 +71,7 @@ def check_folder(folder: DataFolder, progress: Progress | None = None) -> DataRe
             done += 1
             if progress:
                 progress(done, total)
-    splits = {side: _summary(folder, side, readings[side]) for side in SPLITS}
+    splits: dict[str, SplitReport] = {side: _summary(folder, side, readings[side]) for side in SPLITS}
     problems = dict(r.problem for side in SPLITS for r in readings[side] if r.problem)
     duplicates = _duplicates(readings)
     return DataReport(splits, problems, duplicates, list(_warnings(folder, splits, duplicates)))
@@ -123,12 +123,13 @@ def _duplicates(readings: dict[str, list[_Reading]]) -> list[list[str]]:
         for reading in results:
             if reading.digest:
                 by_digest[reading.digest][side].append(reading.sample.name)
-    return [sum(sides.values(), []) for sides in by_digest.values() if len(sides) > 1]
+    return [[name for names in sides.values() for name in names] for sides in by_digest.values() if len(sides) > 1]
 
 
 def _warnings(folder: DataFolder, splits: dict[str, SplitReport], duplicates: list[list[str]]) -> Iterator[str]:
     if duplicates:
-        yield f"{len(duplicates)} photos stand in both splits (the first: {', '.join(duplicates[0])}); validation will flatter"
+        first = ", ".join(duplicates[0])
+        yield f"{len(duplicates)} photos stand in both splits (the first: {first}); validation will flatter"
     train, val = splits["train"], splits["val"]
     for name, count in train.classes.items():
         if count == 0 and train.labelled:

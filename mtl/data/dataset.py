@@ -23,7 +23,7 @@ class Batch(NamedTuple):
     masks: Tensor  # (N, 1, S, S) uint8, share of the pixel that is lesion, 0..255; zero where there is no mask
     has_mask: Tensor  # (N,) bool
     targets: Tensor  # (N, groups) int64, as mtl.config describes
-    index: Tensor  # (N,) int64, place in the dataset: the seed of a photo's augmentation
+    photo_index: Tensor  # (N,) int64, place in the dataset: the seed of a photo's augmentation
 
     def __len__(self) -> int:
         return len(self.photos)
@@ -49,7 +49,7 @@ class PhotoDataset(Dataset[Batch]):
             masks=torch.from_numpy(np.stack([mask for _, mask in pixels]))[:, None],
             has_mask=torch.tensor([sample.mask is not None for sample in samples]),
             targets=torch.tensor([sample.target for sample in samples]),
-            index=torch.tensor(index),
+            photo_index=torch.tensor(index),
         )
 
     def _read(self, sample: Sample) -> tuple[np.ndarray, np.ndarray]:

@@ -1,8 +1,8 @@
 """A data folder: which photos there are, their masks, labels and split. Nothing is decoded here.
 
-    images/train/*.jpg  images/val/*.jpg     or images/*.jpg
-    masks/train/*.png   masks/val/*.png      or masks/*.png
-    labels.json | labels.csv   splits.json   classes.json   groups.csv      (all optional)
+images/train/*.jpg  images/val/*.jpg     or images/*.jpg
+masks/train/*.png   masks/val/*.png      or masks/*.png
+labels.json | labels.csv   splits.json   classes.json   groups.csv      (all optional)
 """
 
 from collections import Counter, defaultdict
@@ -69,9 +69,7 @@ def read_folder(config: TrainConfig) -> DataFolder:
     if not used:
         raise DataError(f"{root.name}: none of {len(photos)} photos fits --include {config.include}; try *")
     samples = {
-        name: Sample(
-            path, masks.get(path.stem), targets.get(name, unknown_target(classes)), groups.get(name, name)
-        )
+        name: Sample(path, masks.get(path.stem), targets.get(name, unknown_target(classes)), groups.get(name, name))
         for name, path in used.items()
     }
     sides = _split(root, samples, config)
@@ -109,7 +107,9 @@ def _find_photos(root: Path) -> dict[str, Path]:
     sides = [images / side for side in SPLITS if (images / side).is_dir()]
     loose = _files(images, PHOTO_SUFFIXES, "photo")
     if loose and sides:
-        raise DataError(f"images/: {loose[0].name} lies beside the folder {sides[0].name}/; move it into train/ or val/")
+        raise DataError(
+            f"images/: {loose[0].name} lies beside the folder {sides[0].name}/; move it into train/ or val/"
+        )
     found = loose + [path for side in sides for path in _files(side, PHOTO_SUFFIXES, "photo")]
     if not found:
         raise DataError(f"{root.name}: no photos; needed images/*.jpg, or images/train/*.jpg and images/val/*.jpg")
@@ -135,7 +135,9 @@ def _files(folder: Path, suffixes: set[str], kind: str) -> list[Path]:
     """The files of a folder in name order, hidden ones left out; another kind of file is an error, not a skip."""
     if not folder.is_dir():
         return []
-    found = [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith((".", "Thumbs.db"))]
+    found = [
+        path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith((".", "Thumbs.db"))
+    ]
     for path in found:
         if path.suffix.lower() not in suffixes:
             kinds = ", ".join(sorted(suffix[1:] for suffix in suffixes))

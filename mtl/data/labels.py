@@ -51,7 +51,9 @@ def _class_id(label: Any, classes: Classes, or_else: str = "") -> int:
             label = int(label)
     if isinstance(label, int) and not isinstance(label, bool) and 0 <= label < number:
         return label
-    raise ValueError(f"got {label!r}; needed an id from 0 to {number - 1}{or_else} or one of {', '.join(classes.names)}")
+    raise ValueError(
+        f"got {label!r}; needed an id from 0 to {number - 1}{or_else} or one of {', '.join(classes.names)}"
+    )
 
 
 def read_labels(path: Path, classes: Classes) -> dict[str, Target]:
@@ -98,7 +100,9 @@ def read_csv(path: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str, 
             )
         return [(rows.line_num, _cells(row, columns, f"{path.name} line {rows.line_num}")) for row in rows]
     except csv.Error as error:
-        raise DataError(f"{path.name} line {rows.line_num}: cannot be read as CSV: {error}; look for a lone quote") from None
+        raise DataError(
+            f"{path.name} line {rows.line_num}: cannot be read as CSV: {error}; look for a lone quote"
+        ) from None
 
 
 def _cells(row: dict[str, str | None], columns: tuple[str, ...], place: str) -> dict[str, str]:

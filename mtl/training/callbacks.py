@@ -13,7 +13,7 @@ from mtl.training.run import Run
 from mtl.training.task import HIGHER_IS_BETTER, MultiTask
 
 
-class StopRequested(Exception):
+class StopRequested(Exception):  # noqa: N818 - no error: somebody's wish
     """Raised inside the loop when a stop was asked for; `fit` ends the run in order."""
 
 

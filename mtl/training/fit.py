@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -65,18 +66,19 @@ def train(
 
 def open_job(config: TrainConfig | None = None, resume: str | Path | None = None) -> Job:
     """Check what can be checked at once, and make or open the run's folder."""
-    resumed = resume is not None and not str(resume).endswith(".pth")
-    if resumed:
+    run, start = None, None
+    if resume is not None and str(resume).endswith(".pth"):
+        start = read_checkpoint(resume)
+    elif resume is not None:
         run = Run(resume)
         config = _resumed_config(run, config)
     config = config or TrainConfig()
-    start = read_checkpoint(resume) if resume is not None and not resumed else None
     if start and start.epoch >= config.epochs:
         raise ConfigError(f"epochs: got {config.epochs}, but {start.name} has {start.epoch} already; take more")
     folder = read_folder(config)
     require_trainable(folder, config)
     device = choose_device(config.device)
-    return Job(run if resumed else Run.create(config), config, folder, device, resumed, start)
+    return Job(run or Run.create(config), config, folder, device, resumed=run is not None, start=start)
 
 
 def _resumed_config(run: Run, config: TrainConfig | None) -> TrainConfig:
@@ -164,7 +166,7 @@ def _prepare(job: Job) -> MultiTask:
         load_start(network, start)
     job.run.write_config(settings)
     log.info("starting weights: %s; %d + %d photos", settings["start"], len(folder.train), len(folder.val))
-    return MultiTask(network, config, job.start and job.start.optimizer)
+    return MultiTask(network, config, job.start.optimizer if job.start else None)
 
 
 def _activation(job: Job, start: str) -> str:
@@ -180,7 +182,8 @@ def _fit(job: Job, task: MultiTask, show_progress: bool) -> None:
     if job.resumed:
         state = read_pth(run.last_file)
         run.cut_back(state["global_step"])
-        train_loader.sampler.first_step = state["steps_into_epoch"]
+        sampler: Any = train_loader.sampler
+        sampler.first_step = state["steps_into_epoch"]
     trainer = pl.Trainer(
         max_epochs=config.epochs,
         accelerator="gpu" if job.device.type == "cuda" else job.device.type,
@@ -211,7 +214,7 @@ def _fit(job: Job, task: MultiTask, show_progress: bool) -> None:
 
 
 def _count_epochs_from(trainer: pl.Trainer, epoch: int) -> None:
-    progress = trainer.fit_loop.epoch_progress.current
+    progress: Any = trainer.fit_loop.epoch_progress.current
     progress.ready = progress.started = progress.processed = progress.completed = epoch
 
 

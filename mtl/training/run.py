@@ -1,8 +1,8 @@
 """A run's folder: all that is known of a run, on disk, so that any process shows the same.
 
-    runs/<time>-<name>/
-      config.json   metrics.jsonl   multitask_history.json   run.json   log.txt
-      multitask_best.pth   last.ckpt   samples/
+runs/<time>-<name>/
+  config.json   metrics.jsonl   multitask_history.json   run.json   log.txt
+  multitask_best.pth   last.ckpt   samples/
 """
 
 import json
@@ -25,9 +25,13 @@ State = Literal[
 LIVE_STATES = {"preparing", "training", "validating", "saving", "stopping"}
 
 HISTORY_LISTS = (
-    "train_loss", "train_classification_loss", "train_segmentation_loss",
-    "val_loss", "val_classification_loss", "val_segmentation_loss",
-)  # fmt: skip
+    "train_loss",
+    "train_classification_loss",
+    "train_segmentation_loss",
+    "val_loss",
+    "val_classification_loss",
+    "val_segmentation_loss",
+)
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,9 @@ class Run:
             except FileExistsError:
                 continue
             except OSError as error:
-                raise RunError(f"{parent}: no run can be written there ({error.strerror}); choose another output_dir") from None
+                raise RunError(
+                    f"{parent}: no run can be written there ({error.strerror}); choose another output_dir"
+                ) from None
             (path / "samples").mkdir()
             _write_json(path / "run.json", asdict(RunStatus(started=_now(), epochs=config.epochs)))
             return cls(path)
@@ -123,7 +129,9 @@ class Run:
         """As it stands on disk; a live state whose process is gone reads as interrupted."""
         status = RunStatus(**json.loads(self.status_file.read_text(encoding="utf-8")))
         if status.live and not _is_running(status.pid, status.pid_started):
-            return replace(status, state="interrupted", message="its process ended before the run did; it can be resumed")
+            return replace(
+                status, state="interrupted", message="its process ended before the run did; it can be resumed"
+            )
         return status
 
     def update(self, **changes: Any) -> None:
@@ -201,8 +209,9 @@ def list_runs(runs_dir: str | Path) -> list[Run]:
 
 def _is_running(pid: int, started: float) -> bool:
     try:
-        # The system gives start times to a hundredth of a second.
-        return abs(psutil.Process(pid).create_time() - started) < 1
+        process = psutil.Process(pid)
+        # Start times are exact to a hundredth of a second. A killed process whose parent has not asked is a zombie.
+        return abs(process.create_time() - started) < 1 and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
 

@@ -44,7 +44,7 @@ def _load_imagenet(features: nn.Module) -> None:
         state_dict = EfficientNet_B0_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
     except (OSError, urllib.error.URLError, RuntimeError) as error:
         raise CheckpointError(
-            f"--init imagenet: the weights are not at {_imagenet_file().name} in torch's cache and cannot be downloaded "
+            f"--init imagenet: {_imagenet_file().name} is not in torch's cache and cannot be downloaded "
             f"({type(error).__name__}); put the file there, or take --init lite0"
         ) from error
     prefix = "features."
@@ -77,18 +77,26 @@ def load_lite0(features: nn.Module, lite0: dict[str, Tensor]) -> None:
     for layer in layers:
         layer.weight.copy_(next(values))
         if isinstance(layer, nn.BatchNorm2d):
-            layer.bias.copy_(next(values))
-            layer.running_mean.copy_(next(values))
-            layer.running_var.copy_(next(values) + LITE0_EPS - layer.eps)
+            _fill_statistics(layer, bias=next(values), mean=next(values), variance=next(values))
     _open_gates(features)
     stem, norm = layers[0], layers[1]
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert norm.running_mean is not None
     mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
     offset = (255 * mean - LITE0_MEAN) / LITE0_SCALE
     norm.running_mean -= (stem.weight * offset.view(1, 3, 1, 1)).sum(dim=(1, 2, 3))
     stem.weight *= (255 * std / LITE0_SCALE).view(1, 3, 1, 1)
 
 
-def _layers_without_gates(features: nn.Module) -> Iterator[nn.Module]:
+def _fill_statistics(norm: nn.BatchNorm2d, *, bias: Tensor, mean: Tensor, variance: Tensor) -> None:
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    norm.bias.copy_(bias)
+    norm.running_mean.copy_(mean)
+    norm.running_var.copy_(variance + LITE0_EPS - norm.eps)
+
+
+def _layers_without_gates(features: nn.Module) -> Iterator[nn.Conv2d | nn.BatchNorm2d]:
     for name, layer in features.named_modules():
         if isinstance(layer, nn.Conv2d | nn.BatchNorm2d) and not name.endswith((".fc1", ".fc2")):
             yield layer
@@ -104,5 +112,3 @@ def _open_gates(features: nn.Module) -> None:
 def is_frozen_lite0(start: str, freeze_backbone: bool) -> bool:
     """Lite0's features are only right with its own ReLU6; fine-tuning makes up for SiLU, a frozen encoder cannot."""
     return start == "lite0" and freeze_backbone
-
-

@@ -41,9 +41,7 @@ class MultiTask(pl.LightningModule):
     Everything random in a step follows from (seed, epoch, step), so a resumed run repeats it without saved states.
     """
 
-    def __init__(
-        self, network: MultiTaskNetwork, config: TrainConfig, optimizer_state: dict[str, Any] | None = None
-    ):
+    def __init__(self, network: MultiTaskNetwork, config: TrainConfig, optimizer_state: dict[str, Any] | None = None):
         """optimizer_state: of an earlier training of the same weights, to go on with."""
         super().__init__()
         self.network = network
@@ -52,6 +50,8 @@ class MultiTask(pl.LightningModule):
         classes = network.config.classes
         self.group_ids = list(classes.group_ids.values())
         self.trained: Tensor
+        self.mean: Tensor
+        self.std: Tensor
         self.register_buffer("trained", torch.tensor(network.config.trained), persistent=False)
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
@@ -78,7 +78,7 @@ class MultiTask(pl.LightningModule):
 
     def losses(self, class_logits: Tensor, seg_logits: Tensor, batch: Batch, masks: Tensor) -> LossSums:
         """Masks (N, 1, S, S) are averaged down to the logits' size: a pixel half covered has the target 0.5."""
-        targets = F.adaptive_avg_pool2d(masks, seg_logits.shape[-2:])
+        targets = F.adaptive_avg_pool2d(masks, (seg_logits.shape[-2], seg_logits.shape[-1]))
         return multitask_sums(
             class_logits, seg_logits, batch.targets, targets, batch.has_mask, self.group_ids, self.trained
         )
@@ -92,7 +92,7 @@ class MultiTask(pl.LightningModule):
         step_seed = np.random.SeedSequence((self.config.seed, self.current_epoch, batch_idx)).generate_state(1)[0]
         torch.manual_seed(int(step_seed))
         photos, masks = augment(
-            batch.photos / 255, batch.masks / 255, batch.index, epoch=self.current_epoch, config=self.config
+            batch.photos / 255, batch.masks / 255, batch.photo_index, epoch=self.current_epoch, config=self.config
         )
         class_logits, seg_logits, _ = self(photos)
         sums = self.losses(class_logits, seg_logits, batch, masks)
@@ -196,7 +196,8 @@ class MultiTask(pl.LightningModule):
     # ---- what a checkpoint holds besides weights and optimizer
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        steps = self.trainer.fit_loop.epoch_loop.batch_progress.current.processed
+        progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
+        steps = progress.processed
         checkpoint["steps_into_epoch"] = steps % self.trainer.num_training_batches
         checkpoint["plateau"] = self._plateau.state_dict() if self._plateau else None
         checkpoint["train_loss_sums"] = self.train_loss.sums.cpu()

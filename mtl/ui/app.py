@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
@@ -43,9 +44,7 @@ def build_app(settings: AppSettings) -> gr.Blocks:
             run = chosen_run(jobs, name)
             return gr.update(choices=shelf.names(), value=run.name), gr.update(selected="analyse")
 
-        hidden = {"api_visibility": "private", "show_progress": "hidden"}
+        hidden: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         train.use.click(use, train.run, [analyse.model, tabs], **hidden)
         demo.load(lambda: gr.update(choices=shelf.names()), None, analyse.model, **hidden)
     return demo
-
-

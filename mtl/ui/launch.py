@@ -5,7 +5,7 @@ import socket
 import gradio as gr
 
 from mtl.errors import MtlError
-from mtl.ui.theme import CSS, make_theme
+from mtl.ui.theme import CSS_FILE, make_theme
 
 MAX_UPLOAD = "200mb"  # of one file: a 100-megapixel TIFF fits
 
@@ -33,7 +33,7 @@ def launch(demo: gr.Blocks, host: str, port: int, *, open_browser: bool = False,
             footer_links=[],
             max_file_size=MAX_UPLOAD,
             theme=make_theme(),
-            css=CSS,
+            css_paths=CSS_FILE,
         )
     except OSError as error:
         raise AddressError(f"--port {port}: cannot listen on {host}:{port} ({error}); choose another, or 0") from error

@@ -23,10 +23,16 @@ CURVES = {
 LOSS_LABELS = ("training", "validation")
 SCORES = {"val_dice": "Dice", "val_jaccard": "Jaccard", "val_balanced_accuracy": "balanced accuracy"}
 STATE_WORDS = {
-    "preparing": "Preparing", "training": "Training", "validating": "Validating", "saving": "Saving",
-    "stopping": "Stopping", "finished": "Finished", "stopped": "Stopped", "failed": "Failed",
+    "preparing": "Preparing",
+    "training": "Training",
+    "validating": "Validating",
+    "saving": "Saving",
+    "stopping": "Stopping",
+    "finished": "Finished",
+    "stopped": "Stopped",
+    "failed": "Failed",
     "interrupted": "Interrupted",
-}  # fmt: skip
+}
 
 
 def message(kind: str, headline: str, text: str = "") -> str:
@@ -131,10 +137,12 @@ def _area(share: float) -> str:
 
 def data_card(folder: DataFolder) -> str:
     """What a data folder holds, side by side for training and validation."""
-    rows = [("photos", len(folder.train), len(folder.val))]
+    rows: list[tuple[object, ...]] = [("photos", len(folder.train), len(folder.val))]
     rows.append(("with a mask", *(sum(s.mask is not None for s in folder.split(side)) for side in SPLITS)))
     counts = zip(folder.classes.names, folder.class_counts("train"), folder.class_counts("val"), strict=True)
-    body = "".join(f"<tr><td>{escape(name)}</td><td>{train}</td><td>{val}</td></tr>" for name, train, val in [*rows, *counts])
+    body = "".join(
+        f"<tr><td>{escape(str(name))}</td><td>{train}</td><td>{val}</td></tr>" for name, train, val in [*rows, *counts]
+    )
     header = "<tr><th></th><th>training</th><th>validation</th></tr>"
     return (
         f'<div class="mtl-card"><details><summary>{len(folder.train)} training and {len(folder.val)} validation photos'
@@ -154,8 +162,8 @@ def run_card(run: Run, status: RunStatus) -> str:
     return (
         f'<div class="mtl-progress"><div class="line"><span><b>{words}</b> · {escape(epoch)}</span>'
         f"<span>{escape(_pace(status))}</span></div>"
-        f'<div class="track" role="progressbar" aria-valuenow="{100 * share:.0f}" aria-valuemin="0" aria-valuemax="100">'
-        f'<div class="fill" style="width:{100 * share:.1f}%"></div></div>'
+        f'<div class="track" role="progressbar" aria-valuenow="{100 * share:.0f}" aria-valuemin="0"'
+        f' aria-valuemax="100"><div class="fill" style="width:{100 * share:.1f}%"></div></div>'
         f'<p class="mtl-quiet">{escape(run.name)}</p></div>'
     )
 
@@ -174,7 +182,12 @@ def _outcome(run: Run, status: RunStatus) -> str:
         return status.message or "no epoch was finished"
     scores = ", ".join(f"{label} {status.best[key]:.3f}" for key, label in SCORES.items() if key in status.best)
     took = f"{status.epoch} of {status.epochs} epochs in {duration(status.train_seconds)}"
-    parts = [status.message, took, f"best is epoch {status.best_epoch}" + (f" ({scores})" if scores else ""), str(run.best_file)]
+    parts = [
+        status.message,
+        took,
+        f"best is epoch {status.best_epoch}" + (f" ({scores})" if scores else ""),
+        str(run.best_file),
+    ]
     return "; ".join(part for part in parts if part)
 
 
@@ -201,9 +214,7 @@ def curves(events: Iterable[dict[str, Any]]) -> list[pd.DataFrame]:
     return [*frames, _frame(scores, SCORES.values())]
 
 
-def _loss_curve(
-    steps: list[dict[str, Any]], epochs: list[dict[str, Any]], step_key: str, val_key: str
-) -> pd.DataFrame:
+def _loss_curve(steps: list[dict[str, Any]], epochs: list[dict[str, Any]], step_key: str, val_key: str) -> pd.DataFrame:
     """Training by steps, averaged to CURVE_POINTS; validation by epochs."""
     parts = np.array_split(np.arange(len(steps)), min(CURVE_POINTS, len(steps))) if steps else []
     train = [

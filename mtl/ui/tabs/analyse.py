@@ -56,25 +56,42 @@ def _render(shelf: ModelShelf, examples: list[Path]) -> _Parts:
         with gr.Column(scale=5, min_width=300):
             gr.HTML('<div class="mtl-quiet">Or try a made photo</div>')
             gallery = gr.Gallery(
-                [(str(path), path.stem.replace("-", " ")) for path in examples], show_label=False, columns=len(examples),
-                object_fit="cover", allow_preview=False, interactive=False, buttons=[], elem_id="mtl-examples",
-            )  # fmt: skip
+                [(str(path), path.stem.replace("-", " ")) for path in examples],
+                show_label=False,
+                columns=len(examples),
+                object_fit="cover",
+                allow_preview=False,
+                interactive=False,
+                buttons=[],
+                elem_id="mtl-examples",
+            )
             model = gr.Dropdown(
                 shelf.names(), value=SHIPPED, label="Model", elem_id="mtl-model", interactive=True, filterable=False
             )
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=320, visible=False) as stage:
             photo = gr.Image(
-                show_label=False, format="png", height=520, interactive=False,
-                buttons=["download", "fullscreen"], elem_id="mtl-photo",
-            )  # fmt: skip
+                show_label=False,
+                format="png",
+                height=520,
+                interactive=False,
+                buttons=["download", "fullscreen"],
+                elem_id="mtl-photo",
+            )
             with gr.Row():
-                overlay = gr.Checkbox(True, label="Show the lesion", container=False, elem_id="mtl-overlay", min_width=140)
+                overlay = gr.Checkbox(
+                    True, label="Show the lesion", container=False, elem_id="mtl-overlay", min_width=140
+                )
                 clear = gr.Button("Remove all photos", size="sm", min_width=140, scale=0, elem_id="mtl-clear")
             strip = gr.Gallery(
-                show_label=False, columns=8, object_fit="cover", allow_preview=False, interactive=False, buttons=[],
+                show_label=False,
+                columns=8,
+                object_fit="cover",
+                allow_preview=False,
+                interactive=False,
+                buttons=[],
                 elem_id="mtl-strip",
-            )  # fmt: skip
+            )
         with gr.Column(scale=3, min_width=300):
             card = gr.HTML(START, elem_id="mtl-answer")
     return _Parts(
@@ -121,8 +138,11 @@ def _wire(parts: _Parts, shelf: ModelShelf, examples_dir: Path) -> None:
     )
     parts.clear.click(
         lambda: (gr.update(visible=False), [], None, START, 0, [], []),
-        None, answers, show_progress="hidden", **private,
-    )  # fmt: skip
+        None,
+        answers,
+        show_progress="hidden",
+        **private,
+    )
 
 
 def _add(

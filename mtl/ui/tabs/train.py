@@ -58,9 +58,13 @@ def _render(data_root: Path) -> _Parts:
     with gr.Row(equal_height=False):
         with gr.Column(scale=3, min_width=300):
             data = gr.Dropdown(
-                data_choices(data_root), value=MADE_PHOTOS, label="Photos", elem_id="mtl-data", filterable=False,
+                data_choices(data_root),
+                value=MADE_PHOTOS,
+                label="Photos",
+                elem_id="mtl-data",
+                filterable=False,
                 info=f"Folders in {data_root.name or data_root}, or photos made by this program",
-            )  # fmt: skip
+            )
             data_card = gr.HTML(elem_id="mtl-data-card")
             fields = _render_fields()
         with gr.Column(scale=5, min_width=320):
@@ -73,9 +77,7 @@ def _render(data_root: Path) -> _Parts:
             run = gr.Dropdown([NEWEST], value=NEWEST, label="Run", elem_id="mtl-run", filterable=False)
             card = gr.HTML(NO_RUN, elem_id="mtl-run-card", min_height=96)
             plots = _render_plots()
-    return _Parts(
-        data, data_card, fields, start, stop, resume, use, notice, run, card, plots, gr.State(None)
-    )
+    return _Parts(data, data_card, fields, start, stop, resume, use, notice, run, card, plots, gr.State(None))
 
 
 def _render_fields() -> dict[str, gr.components.Component]:
@@ -102,11 +104,20 @@ def _render_plots() -> list[gr.LinePlot]:
             for title in row:
                 plots.append(
                     gr.LinePlot(
-                        empty[len(plots)], x="epoch", y="value", color="curve", title=title, x_title="epoch",
-                        y_title=" ", color_title=" ", height=230, min_width=280, buttons=["fullscreen"],
+                        empty[len(plots)],
+                        x="epoch",
+                        y="value",
+                        color="curve",
+                        title=title,
+                        x_title="epoch",
+                        y_title=" ",
+                        color_title=" ",
+                        height=230,
+                        min_width=280,
+                        buttons=["fullscreen"],
                         color_map=SCORE_COLORS if title == titles[-1] else colors,
                         elem_id=f"mtl-plot-{len(plots)}",
-                    )  # fmt: skip
+                    )
                 )
     return plots
 
@@ -133,10 +144,12 @@ def _wire(demo: gr.Blocks, parts: _Parts, jobs: JobManager, data_root: Path) -> 
             return views.message("error", "This run cannot be resumed", str(error))
         return ""
 
+    def run_list() -> Any:
+        return gr.update(choices=[NEWEST, *(run.name for run in list_runs(jobs.runs_dir))])
+
     def poll(name: str, seen: Any) -> list[Any]:
         return refresh(jobs, name, seen)
 
-    run_list = lambda: gr.update(choices=[NEWEST, *(run.name for run in list_runs(jobs.runs_dir))])  # noqa: E731
     shown = [parts.start, parts.stop, parts.resume, parts.use, parts.card, *parts.plots, parts.seen]
     pressed = [parts.start, parts.run, parts.notice]
     parts.start.click(start, [parts.data, *parts.fields.values()], pressed, show_progress_on=[parts.notice], **private)
@@ -230,5 +243,3 @@ def refresh(jobs: JobManager, name: str, seen: Any) -> list[Any]:
     now = (run.name, run.metrics_file.stat().st_size if run.metrics_file.is_file() else 0)
     plots = [gr.skip()] * 4 if now == seen else views.curves(run.events())
     return [*buttons, views.run_card(run, status), *plots, now]
-
-
