@@ -1,0 +1,28 @@
+"""All checks and tests: `python -m tests`; what follows goes to pytest (`python -m tests -m slow`)."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+CHECKS = (
+    ["ruff", "check", "."],
+    ["ruff", "format", "--check", "."],
+    ["mypy"],
+    ["pytest", *sys.argv[1:]],
+)
+
+
+def main() -> int:
+    """Run every check, also after one has failed; 0 where all passed."""
+    failed = []
+    for check in CHECKS:
+        print(f"\n$ {' '.join(check)}", flush=True)
+        if subprocess.run([sys.executable, "-m", *check], cwd=ROOT).returncode:
+            failed.append(check[0])
+    print(f"\nfailed: {', '.join(failed)}" if failed else "\nall checks passed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

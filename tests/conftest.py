@@ -1,0 +1,36 @@
+"""What several test modules share: one short run, trained once."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from builders import write_folder
+
+from mtl.training.run import Run
+
+
+@pytest.fixture(scope="session")
+def one_thread() -> Iterator[None]:
+    """Tiny tensors gain nothing from more threads, and results repeat exactly at an equal number of them."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """12 + 6 photos with labels and masks: three training steps and two validation batches an epoch."""
+    return write_folder(tmp_path_factory.mktemp("tiny") / "skin", train=12, val=6)
+
+
+@pytest.fixture(scope="session")
+def finished_run(tiny_data: Path, one_thread: None) -> Run:
+    """An uninterrupted run of two epochs; read it, never write in it."""
+    from tiny import tiny_config
+
+    from mtl.training.fit import train
+
+    return train(tiny_config(tiny_data, name="whole"))

@@ -1,0 +1,45 @@
+"""Makes the README's two pictures: `python -m tests.pictures`. Only made photos are shown."""
+
+import tempfile
+from pathlib import Path
+
+from playwright.sync_api import Page, expect, sync_playwright
+
+from tests.test_browser import CHROMIUM, FLAGS, PATIENCE_MS, ROOT, App
+
+EPOCHS = "6"
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        app = App(Path(folder))
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        try:
+            page = browser.new_page(viewport={"width": 1280, "height": 900})
+            page.goto(app.url)
+            _analyse(page)
+            page.screenshot(path=ROOT / "assets" / "analyse.png")
+            _train(page)
+            page.screenshot(path=ROOT / "assets" / "train.png")
+        finally:
+            browser.close()
+            app.close()
+
+
+def _analyse(page: Page) -> None:
+    for example in ("hair curly", "skin oily", "lesion ruler", "lesion light skin"):
+        page.locator(f"#mtl-examples .thumbnail-item:has(img[alt='{example}'])").click()
+        expect(page.locator("#mtl-answer")).to_contain_text(example.replace(" ", "-"), timeout=PATIENCE_MS)
+    page.wait_for_timeout(1500)
+
+
+def _train(page: Page) -> None:
+    page.get_by_role("tab", name="Train").click()
+    page.locator("#setting-epochs input").fill(EPOCHS)
+    page.locator("#mtl-start").click()
+    expect(page.locator("#mtl-run-card")).to_contain_text(f"epoch {EPOCHS} of", timeout=15 * 60_000)
+    page.wait_for_timeout(4000)
+
+
+if __name__ == "__main__":
+    main()
