@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 from pathlib import Path
 
 # Before gradio is imported: it would look up addresses of its own on other servers.
@@ -29,11 +30,15 @@ def main() -> None:
     parser.add_argument("--open", action="store_true", help="open the page in a browser")
     args = parser.parse_args()
 
+    from mtl.errors import MtlError
     from mtl.ui.app import AppSettings, build_app
     from mtl.ui.launch import launch
 
     settings = AppSettings(args.data_root, args.runs_dir, args.checkpoint, HERE / "assets" / "examples")
-    launch(build_app(settings), args.host, args.port, open_browser=args.open)
+    try:
+        launch(build_app(settings), args.host, args.port, open_browser=args.open)
+    except MtlError as error:
+        sys.exit(f"app.py: {error}")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ MtlError
 ├── DataError         a data folder: its layout, labels, masks or splits
 ├── CheckpointError   weights that cannot be read, or that belong to another network
 ├── DeviceError       a device that is not there
-└── RunError          a run's folder, or a run that cannot start, stop or go on
+├── RunError          a run's folder, or a run that cannot start, stop or go on
+└── AddressError      an address or port that the page cannot be served at
 """
 
 
@@ -39,4 +40,8 @@ class DeviceError(MtlError):
 
 
 class RunError(MtlError):
+    pass
+
+
+class AddressError(MtlError):
     pass

@@ -1,7 +1,6 @@
 """Augmentation: photo and mask move together, and every draw follows from (seed, epoch, photo) alone."""
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -26,14 +25,7 @@ COLOUR = {"brightness": st.floats(0, 1), "contrast": st.floats(0, 1)}
 GEOMETRIES = st.fixed_dictionaries(GEOMETRY)
 AUGMENTATIONS = st.fixed_dictionaries(GEOMETRY | COLOUR)
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Of PyTorch's: on tensors this small, more of them only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def photos_and_masks(count: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:

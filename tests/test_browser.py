@@ -39,7 +39,13 @@ class App:
         self.runs_dir, self.data_root = folder / "runs", folder / "data"
         self._log = (folder / "app.log").open("w+", encoding="utf-8")
         command = [sys.executable, "app.py", "--port", "0", "--runs-dir", self.runs_dir, "--data-root", self.data_root]
-        temporary = {"GRADIO_TEMP_DIR": str(folder / "gradio"), "PYTHONUNBUFFERED": "1"}
+        self.connections = folder / "connections.txt"
+        temporary = {
+            "GRADIO_TEMP_DIR": str(folder / "gradio"),
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONPATH": str(ROOT / "tests" / "guard"),
+            "MTL_CONNECTIONS": str(self.connections),
+        }
         self.process = subprocess.Popen(
             command, cwd=ROOT, stdout=self._log, stderr=subprocess.STDOUT, env=os.environ | temporary
         )
@@ -75,6 +81,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     app = App(folder)
     yield app
     app.close()
+    assert app.connections.read_text(encoding="utf-8").splitlines()[1:] == [], "the application called other computers"
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """The loss against its definition, and its laws: a missing target adds nothing, to the bit."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -21,14 +20,7 @@ ALL = torch.ones(CLASSES, dtype=torch.bool)
 MISSING = (UNKNOWN, UNKNOWN)
 NONE = (NO_CLASS, NO_CLASS)
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Of PyTorch's: on tensors this small, more of them only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @dataclass(frozen=True)

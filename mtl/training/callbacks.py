@@ -1,14 +1,21 @@
 """What listens to the training loop: the run's folder, checkpoints and Stop."""
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from PIL import Image
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.plugins.io import CheckpointIO
 from torch import Tensor
 
+from mtl.analysis.overlay import draw_overlay
 from mtl.checkpoint import Checkpoint, read_pth, write_pth, write_state
+from mtl.data.folder import Sample
 from mtl.training.run import Run
 from mtl.training.task import HIGHER_IS_BETTER, MultiTask
 
@@ -103,6 +110,36 @@ class RunRecorder(RunCallback):
         self.run.append_event({"event": "epoch", "step": trainer.global_step, "epoch": epoch, **task.epoch_metrics})
         self.run.write_history()
         self.run.update(state="saving", epoch=epoch, step=trainer.global_step)
+
+
+class SamplePredictions(RunCallback):
+    """After each epoch `samples/epoch_0001.png`: the same validation photos with the true and the predicted lesion."""
+
+    PHOTOS = 4
+
+    @torch.no_grad()
+    def on_train_epoch_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        assert isinstance(task, MultiTask)
+        dataset: Any = trainer.val_dataloaders.dataset  # type: ignore[union-attr]
+        batch = dataset[self._choose(dataset.samples)]
+        with trainer.precision_plugin.val_step_context():
+            _, seg_logits, _ = task.eval()(batch.photos.to(task.device) / 255)
+        task.train()
+        size = batch.photos.shape[-2:]
+        predicted = F.interpolate(seg_logits.float().cpu(), size, mode="bilinear")[:, 0] >= 0
+        photos = batch.photos.permute(0, 2, 3, 1).numpy()
+        columns = zip(photos, batch.masks[:, 0].numpy() > 127, predicted.numpy(), strict=True)
+        rows = [
+            np.hstack([photo, draw_overlay(photo, truth), draw_overlay(photo, guess)])
+            for photo, truth, guess in columns
+        ]
+        picture = Image.fromarray(np.vstack(rows))
+        picture.save(self.run.path / "samples" / f"epoch_{trainer.current_epoch + 1:04d}.png")
+
+    def _choose(self, samples: Sequence[Sample]) -> list[int]:
+        """Photos with a mask before others, spread over the split."""
+        masked = [index for index, sample in enumerate(samples) if sample.mask] or list(range(len(samples)))
+        return masked[:: max(1, len(masked) // self.PHOTOS)][: self.PHOTOS]
 
 
 class KeepBestAndLast(RunCallback):

@@ -21,7 +21,14 @@ from mtl.data.folder import DataFolder, read_folder, require_trainable
 from mtl.device import choose_device, choose_precision
 from mtl.errors import ConfigError, MtlError, RunError
 from mtl.model import MultiTaskNetwork
-from mtl.training.callbacks import AtomicCheckpointIO, KeepBestAndLast, RunRecorder, StopOnRequest, StopRequested
+from mtl.training.callbacks import (
+    AtomicCheckpointIO,
+    KeepBestAndLast,
+    RunRecorder,
+    SamplePredictions,
+    StopOnRequest,
+    StopRequested,
+)
 from mtl.training.run import Run
 from mtl.training.start import choose_start, is_frozen_lite0, load_start
 from mtl.training.task import HIGHER_IS_BETTER, MultiTask
@@ -219,7 +226,7 @@ def _count_epochs_from(trainer: pl.Trainer, epoch: int) -> None:
 
 
 def _callbacks(run: Run, config: TrainConfig, show_progress: bool) -> list[Callback]:
-    callbacks: list[Callback] = [RunRecorder(run)]
+    callbacks: list[Callback] = [RunRecorder(run), SamplePredictions(run)]
     if config.early_stopping_patience:
         mode = "max" if config.best_metric in HIGHER_IS_BETTER else "min"
         callbacks.append(EarlyStopping(config.best_metric, mode=mode, patience=config.early_stopping_patience))

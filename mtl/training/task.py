@@ -140,6 +140,10 @@ class MultiTask(pl.LightningModule):
 
     # ---- the epoch
 
+    def on_train_start(self) -> None:
+        # Lightning keeps the modes that it finds, and would leave a frozen encoder in training mode.
+        self.train()
+
     def on_train_epoch_start(self) -> None:
         # Not called where a resumed run begins within an epoch: the restored sums go on.
         self.train_loss = EpochLoss()

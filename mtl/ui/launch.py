@@ -4,21 +4,17 @@ import socket
 
 import gradio as gr
 
-from mtl.errors import MtlError
+from mtl.errors import AddressError
 from mtl.ui.theme import CSS_FILE, make_theme
 
 MAX_UPLOAD = "200mb"  # of one file: a 100-megapixel TIFF fits
 
 
-class AddressError(MtlError):
-    """The port is taken or the address is not this computer's."""
-
-
 def launch(demo: gr.Blocks, host: str, port: int, *, open_browser: bool = False, block: bool = True) -> str:
     """Serve the page and return its address; with `block`, only when interrupted."""
-    port = port or _free_port(host)
     demo.queue(default_concurrency_limit=4, max_size=64)
     try:
+        port = port or _free_port(host)
         _, url, _ = demo.launch(
             server_name=host,
             server_port=port,

@@ -167,10 +167,13 @@ def _add(
         entries.append(entry)
         thumbnails.append(thumbnail)
         captions = [views.caption(number, e.analysis, e.lesions) for number, e in enumerate(entries, start=1)]
-        strip = gr.update(value=list(zip(thumbnails, captions, strict=True)), selected_index=first)
-        # The first of the new photos is shown, and stays while the others are added.
-        shown = _show(entries, first, overlay) if len(entries) == first + 1 else (gr.skip(), gr.skip(), gr.skip())
-        yield gr.update(visible=True), strip, *shown, entries, thumbnails
+        strip: dict[str, Any] = {"value": list(zip(thumbnails, captions, strict=True))}
+        shown: tuple[Any, ...] = (gr.skip(), gr.skip(), gr.skip())
+        if len(entries) == first + 1:
+            # The first of the new photos is shown; what the visitor chooses meanwhile stays.
+            strip["selected_index"] = first
+            shown = _show(entries, first, overlay)
+        yield gr.update(visible=True), gr.update(**strip), *shown, entries, thumbnails
 
 
 def _show(entries: list[Entry], index: int, overlay: bool) -> tuple[Any, str, int]:
