@@ -6,7 +6,9 @@ A `.pth` is what training keeps (weights, config, epoch, metrics, optimizer); a 
 
 import json
 import os
+import pickle
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +25,7 @@ from mtl.model import MultiTaskNetwork
 
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
 MAX_BYTES = 2_000_000_000  # a checkpoint of this network with Adam's state takes 70 MB
+MAX_CLASSES = 10_000  # that are made up for a file which gives their number only
 
 
 @dataclass(frozen=True)
@@ -54,14 +57,16 @@ def load_weights(network: torch.nn.Module, state_dict: Mapping[str, Tensor], nam
         if key not in state_dict:
             raise CheckpointError(f"{name}: {key} is missing; needed a checkpoint of this network")
         given = state_dict[key]
+        if given.dtype != tensor.dtype or given.layout != torch.strided or given.is_meta:
+            raise CheckpointError(f"{name}: {key} holds {given.dtype} {given.layout}; needed plain {tensor.dtype}")
         if given.shape != tensor.shape:
             raise CheckpointError(
                 f"{name}: {key} has the shape {tuple(given.shape)}; needed {tuple(tensor.shape)}: another network's?"
             )
         if given.is_floating_point() and not torch.isfinite(given).all():
             raise CheckpointError(f"{name}: {key} holds values that are not finite; the file is damaged, take another")
-    if unknown := next((key for key in state_dict if key not in wanted), None):
-        raise CheckpointError(f"{name}: {unknown} is no weight of this network; needed a checkpoint of this network")
+    if unknown := [key for key in state_dict if key not in wanted]:
+        raise CheckpointError(f"{name}: {unknown[0]} is no weight of this network; needed a checkpoint of this network")
     network.load_state_dict(state_dict)
 
 
@@ -80,7 +85,7 @@ def config_from_dict(saved: Mapping[str, Any], name: str) -> tuple[ModelConfig, 
     training = values.pop("training", {})
     number = values.pop("num_classes_classification", None)
     try:
-        if "classes" not in values and isinstance(number, int) and number != len(Classes().names):
+        if "classes" not in values and isinstance(number, int) and len(Classes().names) != number <= MAX_CLASSES:
             values["classes"] = {"groups": {"class": tuple(f"class {i}" for i in range(number))}}
         config = ModelConfig(**values)
     except (ConfigError, TypeError) as error:
@@ -115,11 +120,9 @@ def _read_safetensors(path: Path) -> Checkpoint:
         raise CheckpointError(f"{name}: cannot be read as safetensors with a config: {_first_line(error)}") from None
     if not isinstance(saved, dict):
         raise CheckpointError(f"{name}: {CONFIG_FILE} holds no JSON object")
-    metadata = saved.pop("checkpoint", {})
+    epoch, metrics = _epoch_and_metrics(saved.pop("checkpoint", {}), name)
     config, training = config_from_dict(saved, name)
-    return Checkpoint(
-        name, _as_float32(state_dict), config, training, metadata.get("epoch", 0), metadata.get("metrics", {})
-    )
+    return Checkpoint(name, _as_float32(state_dict, name), config, training, epoch, metrics)
 
 
 def _read_pth(path: Path) -> Checkpoint:
@@ -128,21 +131,34 @@ def _read_pth(path: Path) -> Checkpoint:
         raise CheckpointError(
             f"{path.name}: it has no state_dict and config; needed a checkpoint that this project wrote"
         )
-    if wrong := next((key for key, value in payload["state_dict"].items() if not isinstance(value, Tensor)), None):
-        raise CheckpointError(f"{path.name}: {wrong} in its state_dict is no tensor; take another file")
+    if wrong := [key for key, value in payload["state_dict"].items() if not isinstance(value, Tensor)]:
+        raise CheckpointError(f"{path.name}: {wrong[0]} in its state_dict is no tensor; take another file")
+    epoch, metrics = _epoch_and_metrics(payload, path.name)
     config, training = config_from_dict(payload["config"], path.name)
     return Checkpoint(
         f"{path.parent.name}/{path.name}",
-        _as_float32(payload["state_dict"]),
+        _as_float32(payload["state_dict"], path.name),
         config,
         training,
-        payload.get("epoch", 0),
-        payload.get("metrics", {}),
+        epoch,
+        metrics,
         payload.get("optimizer"),
     )
 
 
-def _as_float32(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _epoch_and_metrics(saved: Any, name: str) -> tuple[int, dict[str, Any]]:
+    if not isinstance(saved, dict):
+        raise CheckpointError(f"{name}: epoch and metrics stand in a {type(saved).__name__}; needed a dictionary")
+    epoch, metrics = saved.get("epoch", 0), saved.get("metrics", {})
+    if not isinstance(epoch, int) or epoch < 0 or not isinstance(metrics, dict):
+        raise CheckpointError(f"{name}: its epoch is no number of epochs, or its metrics are no dictionary")
+    return epoch, metrics
+
+
+def _as_float32(state_dict: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    # A view of one number can claim any shape, and takes its memory when it is converted.
+    if 4 * sum(value.numel() for value in state_dict.values()) > MAX_BYTES:
+        raise CheckpointError(f"{name}: its weights take more than {MAX_BYTES / 1e9:.0f} GB; take another file")
     return {key: value.float() if value.is_floating_point() else value for key, value in state_dict.items()}
 
 
@@ -162,17 +178,30 @@ def read_pth(path: Path) -> dict[str, Any]:
             # torch.load checks no sums, and loads a third of all files with a flipped bit.
             if damaged := archive.testzip():
                 raise CheckpointError(f"{path.name}: {damaged} in it is damaged; copy or download the file again")
-        payload = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # Sparse tensors are refused later, by name.
+            warnings.filterwarnings("ignore", message="Validating sparse tensor invariants")
+            payload = torch.load(path, map_location="cpu", weights_only=True)
     except CheckpointError:
         raise
     # A hostile or damaged file makes torch's unpickler raise nearly anything.
     except Exception as error:
         raise CheckpointError(
-            f"{path.name}: it is no checkpoint that can be read safely: {_first_line(error)}"
+            f"{path.name}: it is no checkpoint that can be read safely: {_reason(path, error)}"
         ) from error
     if not isinstance(payload, dict):
         raise CheckpointError(f"{path.name}: it holds a {type(payload).__name__}; needed a checkpoint's dictionary")
     return payload
+
+
+def _reason(path: Path, error: Exception) -> str:
+    # What torch says of pickles advises to load them unsafely.
+    if isinstance(error, pickle.UnpicklingError):
+        return "it is damaged, or holds more than tensors and plain values, which is never loaded"
+    with path.open("rb") as file:
+        if file.read(24).startswith(b"version https://git-lfs"):
+            return "it is a git-LFS pointer in the file's place; get the file with `git lfs pull`"
+    return _first_line(error)
 
 
 def _first_line(error: BaseException) -> str:

@@ -10,27 +10,29 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from pydantic.fields import FieldInfo
 
 from mtl.config import TrainConfig, section_of, type_of
-from mtl.errors import MtlError, PhotoError
+from mtl.errors import ConfigError, MtlError, PhotoError
 
 Verb = Callable[[argparse.Namespace], None]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; 0, or 1 with one line that says what came, what was needed and what to do."""
-    args = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    verb = "mtl"
     try:
+        args = _parser().parse_args(arguments)
+        verb = f"mtl {args.verb}"
         args.run(args)
     except MtlError as error:
-        print(f"mtl {args.verb}: {error}", file=sys.stderr)
+        print(f"{verb}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"mtl {args.verb}: stopped", file=sys.stderr)
+        print(f"{verb}: stopped", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # Whoever read the output has gone (`| head`); Python must not try to flush it again.
@@ -39,8 +41,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """A wrong option is told like every other wrong setting, in one line."""
+        raise ConfigError(f"{message}; see `{self.prog} --help`")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m mtl", description="One network, two answers from one photo: skin or hair type, and lesion mask."
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
@@ -139,12 +147,13 @@ def run_predict(args: argparse.Namespace) -> None:
     photos = find_photos(args.photos)
     model = MultiTaskModel.load(args.checkpoint or DEFAULT_CHECKPOINT, args.device)
     output_dir = Path(args.output_dir) if args.output_dir else None
-    results, failed = [], 0
+    results: list[dict[str, Any]] = []
+    failed: list[PhotoError] = []
     for photo in _bar(photos, "photos", quiet=args.json):
         try:
             results.append(analyse_file(photo, model.engine, model.config, args.conf_thresh, output_dir))
         except PhotoError as error:
-            failed += 1
+            failed.append(error)
             results.append({"photo": str(photo), "error": str(error)})
     if args.json:
         print(json.dumps({"results": results}))
@@ -152,7 +161,7 @@ def run_predict(args: argparse.Namespace) -> None:
         for result in results:
             print(_prediction_line(result))
     if failed:
-        raise PhotoError(f"{failed} of {len(photos)} photos could not be analysed, see above; the others were")
+        raise PhotoError(f"{len(failed)} of {len(photos)} photos could not be analysed, the first: {failed[0]}")
 
 
 def _prediction_line(result: dict[str, Any]) -> str:

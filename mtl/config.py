@@ -51,7 +51,9 @@ def _one_line(error: ValidationError) -> str:
         return f"{name}: there is no such setting"
     if not name:
         return reason
-    return f"{name}: got {first['input']!r}; {reason[0].lower()}{reason[1:]}"
+    given = repr(first["input"])
+    given = given if len(given) <= 80 else f"{given[:79]}…"
+    return f"{name}: got {given}; {reason[0].lower()}{reason[1:]}"
 
 
 def setting(default: Any, help_text: str, *, section: str = "advanced", **bounds: Any) -> Any:

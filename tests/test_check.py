@@ -56,7 +56,7 @@ def test_unreadable_photos_and_masks_are_listed_by_name(data: Path) -> None:
     assert report.unreadable["val_001.jpg"].startswith("val_001.jpg: no picture that can be read; needed: ")
     assert report.unreadable["train_005.png"].startswith("mask train_005.png: no picture that can be read; needed: ")
     assert report.unreadable["val_002.png"].startswith("mask val_002.png: ")
-    assert (report.splits["train"].photos, report.splits["train"].masks) == (12, 10)
+    assert (report.splits["train"].photos, report.splits["train"].masks) == (12, 11)
 
 
 def test_training_is_refused_in_one_line_that_names_three(data: Path) -> None:

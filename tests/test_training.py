@@ -1,4 +1,4 @@
-"""Training: what a run leaves behind, that it learns, and that a stopped or killed one goes on as if nothing had been."""
+"""Training: what a run leaves behind, that it learns, and that a stopped or killed one goes on exactly."""
 
 import json
 import os
@@ -167,9 +167,9 @@ def test_a_run_stopped_during_validation_goes_on_exactly(
 
 
 def test_a_killed_run_goes_on_exactly(tiny_data: Path, finished_run: Run, tmp_path: Path) -> None:
-    options = ["--epochs", "2", "--batch-size", "4", "--image-size", "64", "--init", "none", "--threads", "1"]
-    options += ["--device", "cpu", "--precision", "float32", "--data-dir", str(tiny_data), "--output-dir", str(tmp_path)]
-    command = [sys.executable, "-m", "mtl", "train", "--json", *options]
+    options = "--epochs 2 --batch-size 4 --image-size 64 --init none --threads 1 --device cpu --precision float32"
+    places = ["--data-dir", str(tiny_data), "--output-dir", str(tmp_path)]
+    command = [sys.executable, "-m", "mtl", "train", "--json", *options.split(), *places]
     with subprocess.Popen(command, cwd=Path(__file__).parent.parent, stdout=subprocess.PIPE) as process:
         wait_for(lambda: any('"step": 4' in file.read_text() for file in tmp_path.glob("*/metrics.jsonl")))
         process.send_signal(signal.SIGKILL)

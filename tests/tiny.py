@@ -1,4 +1,4 @@
-"""Tiny trainings for tests: a few 64 px photos, random starting weights, one thread, so that equal means bit for bit."""
+"""Tiny trainings for tests: a few 64 px photos, random starting weights, one thread: equal means bit for bit."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ def tiny_config(data: Path, **settings: Any) -> TrainConfig:
 
 
 def random_network(config: ModelConfig | None = None, seed: int = 0) -> MultiTaskNetwork:
-    """The same random network for the same seed; its BatchNorms know statistics, so that its answers differ by photo."""
+    """The same network for the same seed; its BatchNorms have statistics, so that answers differ by photo."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = MultiTaskNetwork(config or ModelConfig(image_size=64)).train()

@@ -13,7 +13,7 @@ import numpy as np
 from mtl.config import NO_CLASS
 from mtl.data.folder import SPLITS, DataFolder, Sample
 from mtl.errors import DataError, PhotoError
-from mtl.photo import photo_size, read_mask, read_photo
+from mtl.photo import read_mask, read_photo
 
 Progress = Callable[[int, int], None]  # (done, of how many)
 
@@ -57,7 +57,7 @@ class _Reading:
     sample: Sample
     digest: str = ""
     coverage: float | None = None
-    problem: tuple[str, str] | None = None
+    problems: dict[str, str] = field(default_factory=dict)  # file name -> reason
 
 
 def check_folder(folder: DataFolder, progress: Progress | None = None) -> DataReport:
@@ -72,7 +72,7 @@ def check_folder(folder: DataFolder, progress: Progress | None = None) -> DataRe
             if progress:
                 progress(done, total)
     splits: dict[str, SplitReport] = {side: _summary(folder, side, readings[side]) for side in SPLITS}
-    problems = dict(r.problem for side in SPLITS for r in readings[side] if r.problem)
+    problems = {name: reason for side in SPLITS for r in readings[side] for name, reason in r.problems.items()}
     duplicates = _duplicates(readings)
     return DataReport(splits, problems, duplicates, list(_warnings(folder, splits, duplicates)))
 
@@ -87,19 +87,18 @@ def _read_all(samples: Iterable[Sample]) -> Iterator[_Reading]:
 
 
 def _read(sample: Sample) -> _Reading:
+    problems, digest, coverage = {}, "", None
     try:
         read_photo(sample.photo, min_side=224)
         digest = hashlib.sha256(sample.photo.read_bytes()).hexdigest()
     except (PhotoError, OSError) as error:
-        return _Reading(sample, problem=(sample.name, str(error)))
-    if sample.mask is None:
-        return _Reading(sample, digest)
-    try:
-        photo_size(sample.mask)
-        coverage = float(np.mean(read_mask(sample.mask)))
-    except (PhotoError, OSError) as error:
-        return _Reading(sample, digest, problem=(sample.mask.name, f"mask {error}"))
-    return _Reading(sample, digest, coverage)
+        problems[sample.name] = str(error)
+    if sample.mask is not None:
+        try:
+            coverage = float(np.mean(read_mask(sample.mask)))
+        except (PhotoError, OSError) as error:
+            problems[sample.mask.name] = f"mask {error}"
+    return _Reading(sample, digest, coverage, problems)
 
 
 def _summary(folder: DataFolder, side: Any, readings: list[_Reading]) -> SplitReport:

@@ -34,14 +34,12 @@ class StopOnRequest(RunCallback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         if self.run.stop_file.exists():
-            self.run.update(state="stopping")
             if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
                 trainer.save_checkpoint(self.run.last_file)
             raise StopRequested
 
     def on_validation_batch_start(self, *_: Any) -> None:
         if self.run.stop_file.exists():
-            self.run.update(state="stopping")
             raise StopRequested
 
 

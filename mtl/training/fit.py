@@ -85,7 +85,10 @@ def open_job(config: TrainConfig | None = None, resume: str | Path | None = None
     folder = read_folder(config)
     require_trainable(folder, config)
     device = choose_device(config.device)
-    return Job(run or Run.create(config), config, folder, device, resumed=run is not None, start=start)
+    job = Job(run or Run.create(config), config, folder, device, resumed=run is not None, start=start)
+    # At once, so that whoever asks next finds the run live, and a stop that is asked for from now on counts.
+    job.run.claim()
+    return job
 
 
 def _resumed_config(run: Run, config: TrainConfig | None) -> TrainConfig:
@@ -105,7 +108,6 @@ def _resumed_config(run: Run, config: TrainConfig | None) -> TrainConfig:
 def run_job(job: Job, *, show_progress: bool = False, check_progress: CheckProgress | None = None) -> None:
     """Train to the end, or to a stop; the run's folder says how it went, also where this raises."""
     run = job.run
-    run.claim()
     with _logged_to(run):
         try:
             _check_data(job, check_progress)

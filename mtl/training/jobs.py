@@ -26,8 +26,6 @@ class JobManager:
             if (running := self.live_run()) or self._is_busy():
                 raise RunError(f"{running.name if running else 'a run'} is being trained; stop it, or wait for its end")
             job = open_job(config, resume.path if resume else None)
-            # Before the thread is there, so that whoever asks next finds the run live.
-            job.run.claim()
             self._thread = threading.Thread(target=self._train, args=(job,), name=f"train {job.run.name}", daemon=True)
             self._thread.start()
             return job.run
@@ -53,7 +51,6 @@ class JobManager:
         """Ask the live run to stop at its next batch; nothing happens where there is none."""
         if run := self.live_run():
             run.request_stop()
-            run.update(state="stopping")
 
     def wait(self, seconds: float | None = None) -> None:
         """Until the background run has ended."""

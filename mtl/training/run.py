@@ -132,7 +132,8 @@ class Run:
             return replace(
                 status, state="interrupted", message="its process ended before the run did; it can be resumed"
             )
-        return status
+        # Whoever asks for the stop must not write run.json, which belongs to the process that trains.
+        return replace(status, state="stopping") if status.live and self.stop_file.exists() else status
 
     def update(self, **changes: Any) -> None:
         """Change some fields of `run.json`."""

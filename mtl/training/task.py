@@ -12,6 +12,7 @@ from torch import Tensor
 from mtl.config import IMAGENET_MEAN, IMAGENET_STD, TrainConfig
 from mtl.data.augment import augment
 from mtl.data.dataset import Batch
+from mtl.errors import CheckpointError
 from mtl.losses import LossSums, multitask_sums
 from mtl.metrics import accuracy, balanced_accuracy, dice_jaccard, overlap_counts
 from mtl.model import MultiTaskNetwork
@@ -110,7 +111,7 @@ class MultiTask(pl.LightningModule):
         parameters = [p for p in self.parameters() if p.requires_grad]
         optimizer = torch.optim.Adam(parameters, lr=self.config.lr, weight_decay=self.config.weight_decay)
         if self._optimizer_state:
-            optimizer.load_state_dict(self._optimizer_state)
+            _restore(optimizer, self._optimizer_state)
         if self.config.schedule == "plateau":
             self._plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
                 optimizer, factor=self.config.plateau_factor, patience=self.config.plateau_patience
@@ -210,3 +211,13 @@ class MultiTask(pl.LightningModule):
         self.train_loss.sums = checkpoint["train_loss_sums"]
         # Lightning restores this before it asks for the optimizer.
         self._plateau_state = checkpoint["plateau"]
+
+
+def _restore(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    try:
+        optimizer.load_state_dict(state)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            "the checkpoint's optimizer does not fit what is trained here (another freeze_backbone?); "
+            "take --init instead of --resume, which begins from its weights alone"
+        ) from error

@@ -86,7 +86,7 @@ def _group(group: GroupAnswer) -> str:
 def _bar(group: GroupAnswer, index: int, *, best: bool) -> str:
     name, share = escape(group.names[index]), group.probabilities[index]
     if not group.trained[index]:
-        return f'<div class="mtl-bar untrained"><span>{name}</span><span>not trained: no training photos</span></div>'
+        return f'<div class="mtl-bar untrained"><span>{name}</span><span>not trained, no photos</span></div>'
     return (
         f'<div class="mtl-bar{" best" if best else ""}"><span>{name}</span>'
         f'<div class="track"><div class="fill" style="width:{100 * share:.1f}%"></div></div>'

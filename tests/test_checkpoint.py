@@ -1,0 +1,294 @@
+"""Weights on disk: what is written is read back bit for bit, and every other file is refused in one line."""
+
+import csv
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny import ONE_THREAD, random_network
+from torch import Tensor
+
+from mtl.checkpoint import Checkpoint, config_from_dict, config_to_dict, read_checkpoint, write_folder, write_pth
+from mtl.config import Classes, ModelConfig
+from mtl.errors import CheckpointError
+
+pytestmark = pytest.mark.usefixtures(ONE_THREAD)
+
+CORPORA = Path(__file__).parents[2] / "shared" / "corpora"
+MOMENTS = {"state": {0: {"step": torch.tensor(3.0), "exp_avg": torch.ones(2)}}, "param_groups": [{"lr": 0.1}]}
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> Checkpoint:
+    config = ModelConfig(image_size=64, class_counts=(4,) * 9 + (0,), temperature=1.5, mask_threshold=0.4)
+    weights = random_network(config).state_dict()
+    return Checkpoint("made", weights, config, {"epochs": 7, "lr": 0.01}, 3, {"val_loss": 0.25}, MOMENTS)
+
+
+@pytest.fixture(scope="module")
+def payload(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What a sound .pth holds; take a copy."""
+    path = tmp_path_factory.mktemp("sound") / "multitask_best.pth"
+    write_pth(path, checkpoint)
+    content: dict[str, Any] = torch.load(path, weights_only=True)
+    return content
+
+
+def refused(path: Path) -> str:
+    """The one line with which a file is refused, by the reader or where its weights meet the network."""
+    with pytest.raises(CheckpointError) as caught:
+        read_checkpoint(path).network()
+    message = str(caught.value)
+    assert message.count("\n") == 0
+    assert "weights_only" not in message
+    assert str(path.parent) not in message
+    return message
+
+
+# ---- there and back
+
+
+def test_a_pth_comes_back_bit_for_bit(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    write_pth(tmp_path / "a.pth", checkpoint)
+    back = read_checkpoint(tmp_path / "a.pth")
+    assert all(torch.equal(back.state_dict[key], value) for key, value in checkpoint.state_dict.items())
+    assert list(back.state_dict) == list(checkpoint.state_dict)
+    assert (back.model_config, back.training) == (checkpoint.model_config, checkpoint.training)
+    assert (back.epoch, back.metrics) == (3, {"val_loss": 0.25})
+    assert back.optimizer is not None
+    assert torch.equal(back.optimizer["state"][0]["exp_avg"], torch.ones(2))
+    assert [path.name for path in tmp_path.iterdir()] == ["a.pth"]
+    assert (tmp_path / "a.pth").stat().st_mode & 0o777 == 0o644
+
+
+def test_the_layout_of_a_pth_is_the_contract(payload: dict[str, Any]) -> None:
+    assert set(payload) == {"state_dict", "config", "epoch", "metrics", "optimizer"}
+    assert payload["config"]["num_classes_classification"] == 10
+    assert payload["config"]["num_classes_segmentation"] == 1
+    assert payload["config"]["class_counts"] == [4] * 9 + [0]
+    assert payload["epoch"] == 3
+    assert all(isinstance(value, Tensor) for value in payload["state_dict"].values())
+    json.dumps(payload["config"])
+
+
+@pytest.mark.parametrize(("dtype", "bytes_a_weight"), [(torch.float32, 4), (torch.float16, 2)])
+def test_a_shipped_folder_comes_back(
+    dtype: torch.dtype, bytes_a_weight: int, checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    write_folder(tmp_path / "mine", checkpoint, dtype)
+    assert {path.name for path in (tmp_path / "mine").iterdir()} == {"model.safetensors", "config.json"}
+    assert (tmp_path / "mine/model.safetensors").stat().st_size < 6_000_000 * bytes_a_weight
+    back = read_checkpoint(tmp_path / "mine")
+    for key, value in checkpoint.state_dict.items():
+        wanted = value.to(dtype).float() if value.is_floating_point() else value
+        assert torch.equal(back.state_dict[key], wanted)
+    assert (back.name, back.epoch, back.metrics, back.optimizer) == ("mine", 3, {"val_loss": 0.25}, None)
+    assert (back.model_config, back.training) == (checkpoint.model_config, checkpoint.training)
+    assert read_checkpoint(tmp_path / "mine/model.safetensors").model_config == back.model_config
+    assert not back.network().training
+
+
+def test_a_runs_folder_stands_for_its_best_epoch(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    write_pth(tmp_path / "multitask_best.pth", checkpoint)
+    assert read_checkpoint(tmp_path).epoch == 3
+
+
+def test_a_config_comes_back_through_json(checkpoint: Checkpoint) -> None:
+    saved = json.loads(json.dumps(config_to_dict(checkpoint.model_config, {"lr": 0.1})))
+    assert config_from_dict(saved, "x") == (checkpoint.model_config, {"lr": 0.1})
+
+
+@pytest.mark.parametrize("number", [2, 7, 10])
+def test_a_file_of_another_program_needs_the_numbers_of_classes_only(number: int) -> None:
+    config, _ = config_from_dict({"num_classes_classification": number, "num_classes_segmentation": 1}, "x")
+    assert config.num_classes_classification == number
+    assert (config.classes == Classes()) == (number == 10)
+
+
+def test_a_failed_write_leaves_the_old_file(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    write_pth(tmp_path / "a.pth", checkpoint)
+    before = (tmp_path / "a.pth").read_bytes()
+    with pytest.raises(AttributeError):
+        write_pth(tmp_path / "a.pth", replace(checkpoint, metrics={"cannot be pickled": lambda: None}))
+    assert (tmp_path / "a.pth").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["a.pth"]
+
+
+# ---- refused
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"there is no such checkpoint; needed a \.pth file or a folder"):
+        read_checkpoint(tmp_path / "no.pth")
+    with pytest.raises(CheckpointError, match="there is no such checkpoint"):
+        read_checkpoint(tmp_path)
+
+
+WEIGHT = "encoder.features.0.0.weight"
+COUNTER = "encoder.features.0.1.num_batches_tracked"
+
+
+def with_infinity(weight: Tensor) -> Tensor:
+    weight = weight.clone()
+    weight[0, 0, 0, 0] = float("inf")
+    return weight
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda w: w.pop(WEIGHT), f"{WEIGHT} is missing"),
+        (lambda w: w.update({"extra.weight": torch.ones(1)}), "extra.weight is no weight of this network"),
+        (lambda w: w.update({"": torch.ones(1)}), "is no weight of this network"),
+        (lambda w: w.update({WEIGHT: torch.ones(3, 3)}), r"the shape \(3, 3\); needed \(32, 3, 3, 3\)"),
+        (lambda w: w.update({WEIGHT: w[WEIGHT] * float("nan")}), "not finite"),
+        (lambda w: w.update({WEIGHT: with_infinity(w[WEIGHT])}), "not finite"),
+        (lambda w: w.update({WEIGHT: w[WEIGHT].to(torch.int8)}), "torch.int8"),
+        (lambda w: w.update({WEIGHT: w[WEIGHT].to(torch.complex64)}), "torch.complex64"),
+        (lambda w: w.update({COUNTER: torch.tensor(0.5)}), "torch.float32"),
+        (lambda w: w.update({WEIGHT: w[WEIGHT].to_sparse()}), "torch.sparse_coo"),
+        (lambda w: w.update({WEIGHT: w[WEIGHT].to("meta")}), "needed plain torch.float32"),
+        (lambda w: w.update({WEIGHT: torch.ones(1, dtype=torch.float64).expand(2**40)}), "more than 2 GB"),
+        (lambda w: w.update({WEIGHT: [1, 2]}), "is no tensor"),
+        (lambda w: w.update({0: None}), "is no tensor"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "weights",
+)
+def test_wrong_weights_are_named(
+    change: Callable[[dict[str, Any]], Any], message: str, payload: dict[str, Any], tmp_path: Path
+) -> None:
+    weights = dict(payload["state_dict"])
+    change(weights)
+    torch.save(payload | {"state_dict": weights}, tmp_path / "wrong.pth")
+    with pytest.raises(CheckpointError, match=message):
+        read_checkpoint(tmp_path / "wrong.pth").network()
+    refused(tmp_path / "wrong.pth")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"config": None}, "no state_dict and config"),
+        ({"config": {"image_size": 65}}, "image_size: got 65"),
+        ({"config": {"num_classes_segmentation": 2}}, "num_classes_segmentation: got 2"),
+        ({"config": {"num_classes_classification": 10**9}}, "10 classes but says 1000000000"),
+        ({"config": {"num_classes_classification": "ten"}}, "10 classes but says ten"),
+        ({"config": {"surprise": 1}}, "surprise: there is no such setting"),
+        ({"config": {3: 1}}, "config does not fit"),
+        ({"config": {"num_classes_classification": 5}}, "has the shape"),
+        ({"epoch": "three"}, "epoch"),
+        ({"epoch": -1}, "epoch"),
+        ({"metrics": [1]}, "metrics"),
+        ({"state_dict": [1]}, "no state_dict and config"),
+    ],
+    ids=str,
+)
+def test_wrong_entries_are_named(change: dict[str, Any], message: str, payload: dict[str, Any], tmp_path: Path) -> None:
+    torch.save(payload | change, tmp_path / "wrong.pth")
+    assert message in refused(tmp_path / "wrong.pth")
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["{", "[]", "\x00", '{"a":' * 100_000, '{"checkpoint": [1]}', '{"checkpoint": {"epoch": null}}'],
+    ids=["cut", "list", "zero", "deep", "epoch in a list", "no epoch"],
+)
+def test_a_wrong_config_beside_safetensors(content: str, checkpoint: Checkpoint, tmp_path: Path) -> None:
+    write_folder(tmp_path / "mine", checkpoint)
+    (tmp_path / "mine/config.json").write_text(content)
+    refused(tmp_path / "mine")
+
+
+def test_safetensors_without_its_config(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    write_folder(tmp_path / "mine", checkpoint)
+    (tmp_path / "mine/config.json").unlink()
+    assert "config.json is missing" in refused(tmp_path / "mine")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.999])
+@pytest.mark.parametrize("kind", ["pth", "safetensors"])
+def test_a_truncated_file(kind: str, share: float, checkpoint: Checkpoint, tmp_path: Path) -> None:
+    path = write_one(kind, checkpoint, tmp_path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    refused(path)
+
+
+def write_one(kind: str, checkpoint: Checkpoint, folder: Path) -> Path:
+    if kind == "pth":
+        write_pth(folder / "a.pth", checkpoint)
+        return folder / "a.pth"
+    write_folder(folder / "a", checkpoint)
+    return folder / "a/model.safetensors"
+
+
+@pytest.mark.parametrize("place", [0.0001, 0.1, 0.3, 0.5, 0.7, 0.9])
+def test_a_flipped_bit_in_a_pth(place: float, checkpoint: Checkpoint, tmp_path: Path) -> None:
+    path = write_one("pth", checkpoint, tmp_path)
+    content = bytearray(path.read_bytes())
+    # Behind each record stands padding that belongs to nothing; weights fill nearly all of the file.
+    content[int(place * len(content))] ^= 0x10
+    path.write_bytes(content)
+    refused(path)
+
+
+@pytest.mark.parametrize("name", ["a.pth", "a.safetensors", "a.txt"])
+def test_a_text_file(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("Not Found\n")
+    refused(tmp_path / name)
+
+
+def test_a_git_lfs_pointer_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "a.pth").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    assert "git lfs pull" in refused(tmp_path / "a.pth")
+
+
+class Canary:
+    """Its pickle runs a command that makes a file."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, (f"touch {self.path}",)
+
+
+@pytest.mark.parametrize("entry", ["state_dict", "optimizer", "metrics"])
+def test_code_in_a_pickle_never_runs(entry: str, payload: dict[str, Any], tmp_path: Path) -> None:
+    torch.save(payload | {entry: Canary(tmp_path / "ran")}, tmp_path / "evil.pth")
+    assert "never loaded" in refused(tmp_path / "evil.pth")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_another_networks_weights(tmp_path: Path) -> None:
+    torch.save(torch.nn.Linear(2, 2).state_dict(), tmp_path / "linear.pth")
+    assert "no state_dict and config" in refused(tmp_path / "linear.pth")
+
+
+# ---- files that try to break the application
+
+
+def corpus() -> list[Any]:
+    if not (CORPORA / "index.csv").is_file():
+        return [pytest.param("", marks=pytest.mark.skip(reason="the corpus of bad files is not beside the repository"))]
+    with (CORPORA / "index.csv").open(newline="") as rows:
+        return [row["file"] for row in csv.DictReader(rows) if row["kind"] == "checkpoints_bad"]
+
+
+@pytest.mark.parametrize("file", corpus())
+def test_the_corpus_is_refused(file: str, tmp_path: Path) -> None:
+    path = CORPORA / file
+    if path.suffix == ".safetensors":
+        (tmp_path / "model.safetensors").symlink_to(path)
+        (tmp_path / "config.json").write_text("{}")
+        path = tmp_path / "model.safetensors"
+    before = time.monotonic()
+    refused(path)
+    assert time.monotonic() - before < 2
+    assert not list(Path("/tmp").glob("CORPUS_CANARY_*"))
