@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     verb = "mtl"
     try:
-        args = _parser().parse_args(arguments)
+        args = make_parser().parse_args(arguments)
         verb = f"mtl {args.verb}"
         args.run(args)
     except MtlError as error:
@@ -47,7 +47,7 @@ class _Parser(argparse.ArgumentParser):
         raise ConfigError(f"{message}; see `{self.prog} --help`")
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m mtl", description="One network, two answers from one photo: skin or hair type, and lesion mask."
     )

@@ -13,8 +13,13 @@ from mtl.ui import views
 from mtl.ui.models import SHIPPED, ModelShelf
 from mtl.ui.session import Entry, analyse_entry, shown_photo
 
-START = views.empty("Add a photo", "Drop photos above, or press an example. They stay on this computer.")
+START = views.empty(
+    "Add a photo", "Drop photos above, or press an example. They go to the computer that runs this page, nowhere else."
+)
 NOTICE = "Research use only. Not a diagnosis, not a medical device."
+
+# For each output of an analysis: stage, strip, photo, card, selected, entries, thumbnails.
+UNCHANGED = tuple(gr.skip() for _ in range(7))
 
 
 @dataclass(frozen=True)
@@ -116,6 +121,9 @@ def _wire(parts: _Parts, shelf: ModelShelf, examples_dir: Path) -> None:
         yield from _add([path], shelf, model, overlay, entries, thumbnails)
 
     def add_again(model: str, overlay: bool, entries: list[Entry]) -> Iterator[Any]:
+        if not entries:
+            yield UNCHANGED
+            return
         yield from _add([entry.path for entry in entries], shelf, model, overlay, [], [])
 
     def select(event: gr.SelectData, overlay: bool, entries: list[Entry]) -> Any:
@@ -131,7 +139,8 @@ def _wire(parts: _Parts, shelf: ModelShelf, examples_dir: Path) -> None:
         lambda: None, None, parts.upload, **private
     )
     parts.examples.select(add_example, session, answers, **queued)
-    parts.model.input(add_again, session[:3], answers, **queued)
+    # Also where the Train tab chose the model.
+    parts.model.change(add_again, session[:3], answers, **queued)
     parts.strip.select(select, [parts.overlay, parts.entries], shown, show_progress="hidden", **private)
     parts.overlay.change(
         redraw, [parts.overlay, parts.entries, parts.selected], parts.photo, show_progress="hidden", **private
@@ -160,7 +169,7 @@ def _add(
         model = shelf.get(model_name)
     except MtlError as error:
         problem = views.message("error", "This model cannot be used", str(error))
-        yield gr.skip(), gr.skip(), gr.skip(), problem, *[gr.skip()] * 3
+        yield *UNCHANGED[:3], problem, *UNCHANGED[4:]
         return
     for path in paths:
         entry, thumbnail = analyse_entry(path, model)
