@@ -22,7 +22,10 @@ Verb = Callable[[argparse.Namespace], None]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; 0, or 1 with one line that says what came, what was needed and what to do."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    # A level of the handler: a run lowers the logger's, since its log.txt wants more.
+    terminal = logging.StreamHandler()
+    terminal.setLevel(logging.WARNING)
+    logging.basicConfig(format="%(message)s", handlers=[terminal])
     verb = "mtl"
     try:
         args = make_parser().parse_args(arguments)
@@ -38,6 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read the output has gone (`| head`); Python must not try to flush it again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        # A place that cannot be written, a full disk.
+        print(f"{verb}: {error.filename or ''}: {error.strerror}; choose another place or make room", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -83,7 +90,7 @@ def make_parser() -> argparse.ArgumentParser:
     demo = add("demo-data", run_demo_data, "write a folder of made photos to try everything with")
     demo.add_argument("folder", help="where; it must be empty or not be there")
     demo.add_argument("--photos", type=int, default=240, help="how many (default: 240)")
-    demo.add_argument("--size", type=int, default=256, help="shorter side in pixels (default: 256)")
+    demo.add_argument("--size", type=int, default=256, help="longer side in pixels (default: 256)")
     demo.add_argument("--seed", type=int, default=0, help="other photos for another seed (default: 0)")
 
     runs = add("runs", run_runs, "list the training runs")
@@ -240,11 +247,13 @@ def run_runs(args: argparse.Namespace) -> None:
 
 # ---- the terminal
 
+BAR_DELAY_SECONDS = 0.5  # what fails at once fails in one line; without a terminal (disable=None) there is no bar
+
 
 def _bar(items: Sequence[Any], unit: str, *, quiet: bool) -> Any:
     from tqdm import tqdm
 
-    return tqdm(items, unit=f" {unit}", disable=quiet or len(items) < 2)
+    return tqdm(items, unit=f" {unit}", disable=quiet or len(items) < 2 or None, delay=BAR_DELAY_SECONDS)
 
 
 @contextmanager
@@ -252,7 +261,7 @@ def _progress_bar(unit: str, *, quiet: bool) -> Iterator[Callable[[int, int], No
     """A callback (done, total) that draws a bar with rate and time left."""
     from tqdm import tqdm
 
-    with tqdm(unit=f" {unit}", disable=quiet) as bar:
+    with tqdm(unit=f" {unit}", disable=quiet or None, delay=BAR_DELAY_SECONDS) as bar:
 
         def show(done: int, total: int) -> None:
             bar.total = total

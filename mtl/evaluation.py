@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
 from mtl.analysis.engine import Engine
@@ -81,7 +82,7 @@ def _measure_mask(results: _Results, sample: Sample, analysis: Analysis, config:
         return
     truth = read_mask(sample.mask).astype(bool)
     logits = map_to_photo(analysis.mask_logits, truth.shape[0], truth.shape[1], config.center_crop, outside=-30.0)
-    predicted = 1 / (1 + np.exp(-logits)) >= analysis.threshold
+    predicted = expit(logits) >= analysis.threshold
     if truth.any():
         results.overlaps.append(overlap_counts(torch.from_numpy(predicted[None]), torch.from_numpy(truth[None]))[0])
         results.names.append(sample.name)

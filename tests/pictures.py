@@ -4,7 +4,6 @@ import tempfile
 from pathlib import Path
 
 from playwright.sync_api import Page, expect, sync_playwright
-
 from test_browser import CHROMIUM, FLAGS, PATIENCE_MS, ROOT, App
 
 EPOCHS = "6"

@@ -114,7 +114,9 @@ def choose(page: "sync_api.Page", box: str, option: str) -> None:
 
 def curve_points(page: "sync_api.Page", plot: int) -> int:
     """Points of the longest line that is drawn, as its SVG path has them."""
-    paths = page.locator(f"#mtl-plot-{plot} svg .mark-line path").evaluate_all("all => all.map(p => p.getAttribute('d'))")
+    paths = page.locator(f"#mtl-plot-{plot} svg .mark-line path").evaluate_all(
+        "all => all.map(p => p.getAttribute('d'))"
+    )
     return max((len(re.findall("[ML]", path or "")) for path in paths), default=0)
 
 

@@ -189,7 +189,9 @@ def test_a_pil_picture_of_the_caller_stays_as_it_is(photo: np.ndarray) -> None:
 @pytest.mark.parametrize("shape", [(6, 5), (6, 5, 3), (6, 5, 4)])
 def test_arrays_are_taken(shape: tuple[int, ...]) -> None:
     photo = read_photo(np.full(shape, 255, np.uint8))
-    assert photo.shape == (6, 5, 3) and photo.dtype == np.uint8 and (photo == 255).all()
+    assert photo.shape == (6, 5, 3)
+    assert photo.dtype == np.uint8
+    assert (photo == 255).all()
 
 
 @pytest.mark.parametrize(
@@ -285,7 +287,9 @@ def test_messages_name_the_file_on_one_line_and_not_its_folder(tmp_path: Path) -
     for path in (tmp_path / "a\nb.png", tmp_path / "empty.jpg", tmp_path / "missing.jpg", tmp_path):
         message = refusal(path)
         assert message.startswith(path.name.replace("\n", "?") + ": ")
-        assert "needed" in message and "\n" not in message and str(tmp_path.parent) not in message
+        assert "needed" in message
+        assert "\n" not in message
+        assert str(tmp_path.parent) not in message
 
 
 # Masks
@@ -297,7 +301,8 @@ def test_masks_of_every_format_and_value(format: str, lesion: int) -> None:
     mask = np.zeros((30, 70), np.uint8)
     mask[5:9, 10:60] = lesion
     read = read_mask(encode(mask, format))
-    assert read.dtype == np.uint8 and np.array_equal(read, mask > 0)
+    assert read.dtype == np.uint8
+    assert np.array_equal(read, mask > 0)
 
 
 def test_grey_is_cut_above_127() -> None:
@@ -357,7 +362,8 @@ def test_mask_to_network_and_back_keeps_the_centre_of_mass(height: int, width: i
 @pytest.mark.parametrize(("size", "shape"), [(224, (224, 224, 3)), ((50, 90), (50, 90, 3))])
 def test_photos_are_resized_whole(photo: np.ndarray, size: int | tuple[int, int], shape: tuple[int, ...]) -> None:
     resized = resize_photo(photo, size)
-    assert resized.shape == shape and resized.dtype == np.uint8
+    assert resized.shape == shape
+    assert resized.dtype == np.uint8
     assert resized.mean() == pytest.approx(photo.mean(), abs=1)
 
 
@@ -396,7 +402,9 @@ def test_corpus(row: dict[str, str]) -> None:
     assert time.monotonic() - started < 10
     if message is not None:
         assert row["expected"] in ("error", "either"), message
-        assert str(CORPORA) not in message and "Traceback" not in message and "\n" not in message
+        assert str(CORPORA) not in message
+        assert "Traceback" not in message
+        assert "\n" not in message
     else:
         assert row["expected"] in ("result", "either")
         check_against(row, photo)

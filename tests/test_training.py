@@ -235,6 +235,11 @@ def test_a_pth_starts_a_new_run_from_its_epoch(finished_run: Run, tiny_data: Pat
     assert {int(state["step"]) for state in first_moments["state"].values()} == {3 * (best.epoch + 1)}
 
 
+def test_a_pth_whose_optimizer_does_not_fit_is_refused(finished_run: Run, tiny_data: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"another freeze_backbone\?.*take --init"):
+        train(tiny_config(tiny_data, epochs=9, freeze_backbone=True), resume=finished_run.best_file)
+
+
 def test_a_pth_without_epochs_left_is_refused(finished_run: Run, tiny_data: Path) -> None:
     with pytest.raises(ConfigError, match="epochs: got 1"):
         train(tiny_config(tiny_data, epochs=1), resume=set_epoch(finished_run, 1, tiny_data.parent / "one.pth"))

@@ -22,12 +22,16 @@ def tiny_config(data: Path, **settings: Any) -> TrainConfig:
 
 
 def random_network(config: ModelConfig | None = None, seed: int = 0) -> MultiTaskNetwork:
-    """The same network for the same seed; its BatchNorms have statistics, so that answers differ by photo."""
+    """The same network for the same seed, with BatchNorm statistics, and answers that differ by photo."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = MultiTaskNetwork(config or ModelConfig(image_size=64)).train()
-        for _ in range(3):
-            network(torch.randn(4, 3, 64, 64))
+        for module in network.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.momentum = 1.0
+        with torch.no_grad():
+            network(torch.randn(8, 3, 64, 64))
+            network.classification_head[-1].weight *= 30
     return network.eval()
 
 

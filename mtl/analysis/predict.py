@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from scipy.special import expit
 
 from mtl.analysis.engine import Engine
 from mtl.config import ModelConfig
@@ -73,7 +74,7 @@ class Analysis:
     def confidence_map(self) -> np.ndarray:
         """(H, W) float32: the probability that a pixel of the photo is lesion."""
         logits = map_to_photo(self.mask_logits, self.height, self.width, self.center_crop, outside=-30.0)
-        return 1 / (1 + np.exp(-logits))
+        return np.asarray(expit(logits))
 
     @cached_property
     def mask(self) -> np.ndarray:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from mtl.config import DEFAULT_CLASSES
 from mtl.data.made.photo import CLASS_NAMES, KINDS, LESION, make_photo
-from mtl.errors import DataError
+from mtl.errors import ConfigError, DataError
 
 EXAMPLES = {  # file name: kind and seed, picked by eye
     "lesion-light-skin": (LESION, 1),
@@ -85,6 +85,8 @@ def write_demo_data(
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"{folder} is not empty; made photos need a new or an empty folder, name another one")
+    if photos < 1:
+        raise ConfigError(f"photos: got {photos}; needed at least 1, and from 40 on every class is in both splits")
     plans = [_Plan(index) for index in range(photos)]
     validation = _validation(plans)
     labels = {}

@@ -127,7 +127,10 @@ class Run:
 
     def status(self) -> RunStatus:
         """As it stands on disk; a live state whose process is gone reads as interrupted."""
-        status = RunStatus(**json.loads(self.status_file.read_text(encoding="utf-8")))
+        try:
+            status = RunStatus(**json.loads(self.status_file.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return RunStatus(state="failed", message="its run.json is damaged; its weights may still be good")
         if status.live and not _is_running(status.pid, status.pid_started):
             return replace(
                 status, state="interrupted", message="its process ended before the run did; it can be resumed"

@@ -112,6 +112,8 @@ class MultiTask(pl.LightningModule):
         optimizer = torch.optim.Adam(parameters, lr=self.config.lr, weight_decay=self.config.weight_decay)
         if self._optimizer_state:
             _restore(optimizer, self._optimizer_state)
+            for group in optimizer.param_groups:
+                group["lr"] = self.config.lr
         if self.config.schedule == "plateau":
             self._plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
                 optimizer, factor=self.config.plateau_factor, patience=self.config.plateau_patience

@@ -1,4 +1,4 @@
-"""Python imports this at start-up where the tests put its folder on the path: it notes every call to another computer."""
+"""Python imports this at start-up where the tests put its folder on the path: it notes calls to other computers."""
 
 import ipaddress
 import os

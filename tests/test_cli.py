@@ -1,0 +1,350 @@
+"""The command line: every verb on tiny data, its JSON, and one line with status 1 for whatever is wrong."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from builders import lay_out, save, write_folder
+from PIL import Image
+from tiny import ONE_THREAD, random_network, tiny_config
+
+from mtl.checkpoint import Checkpoint, write_pth
+from mtl.cli import main
+from mtl.config import Classes, ModelConfig, TrainConfig
+from mtl.training.run import HISTORY_LISTS, Run
+
+pytestmark = pytest.mark.usefixtures(ONE_THREAD)
+
+VERBS = ["train", "predict", "evaluate", "check-data", "demo-data", "runs"]
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def answer(capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, Any]]:
+    """Run a verb with --json: its one JSON object."""
+
+    def run(verb: str, *options: object) -> dict[str, Any]:
+        assert main([verb, "--json", *map(str, options)]) == 0
+        printed: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return printed
+
+    return run
+
+
+@pytest.fixture
+def refusal(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run a command that must fail: its one line."""
+
+    def run(*options: object) -> str:
+        assert main([*map(str, options)]) == 1
+        line, end, rest = capsys.readouterr().err.partition("\n")
+        assert (end, rest) == ("\n", "")
+        assert "Traceback" not in line
+        return line
+
+    return run
+
+
+def tiny_options(data: Path) -> list[str]:
+    """`tiny_config` as the command line says it."""
+    settings = tiny_config(data, epochs=1).model_dump(exclude_defaults=True)
+    return [word for name, value in settings.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+
+
+# ---- help, and the options
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as done:
+        main([verb, "--help"])
+    assert done.value.code == 0
+    text = capsys.readouterr().out
+    assert f"usage: python -m mtl {verb}" in text
+    assert "--json" in text
+
+
+def test_help_names_every_verb_and_loads_neither_torch_nor_gradio() -> None:
+    show = "import sys; from mtl.cli import main\ntry: main(['--help'])\nexcept SystemExit: print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", show], cwd=ROOT, capture_output=True, text=True, check=True)
+    *text, modules = run.stdout.splitlines()
+    assert all(any(verb in line for line in text) for verb in VERBS)
+    assert {"torch", "gradio", "pytorch_lightning", "numpy"}.isdisjoint(modules.split())
+
+
+@pytest.mark.parametrize("name", TrainConfig.model_fields)
+def test_every_setting_is_an_option_with_its_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert f"--{name.replace('_', '-')}" in text
+    # argparse may break a line at a hyphen.
+    assert squeezed(str(TrainConfig.model_fields[name].description)) in squeezed(text)
+
+
+def squeezed(text: str) -> str:
+    return "".join(text.split())
+
+
+# ---- the verbs
+
+
+def test_train_and_resume(answer: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    data = write_folder(tmp_path / "skin", train=4, val=2)
+    result = answer("train", *tiny_options(data), "--no-freeze-backbone", "--classification-weight", "2")
+    assert set(result) == {"run", "state", "checkpoint", "best"}
+    assert (result["state"], result["best"]["epoch"]) == ("finished", 1)
+    assert set(HISTORY_LISTS) <= set(result["best"])
+    assert Path(result["checkpoint"]).is_file()
+    run = Run(result["run"])
+    assert run.config == tiny_config(data, epochs=1, classification_weight=2.0)
+
+    resumed = answer("train", "--resume", run.path, "--epochs", 2)
+    assert (resumed["run"], resumed["state"]) == (result["run"], "finished")
+    assert run.status().epoch == 2
+
+    listed = answer("runs", "--output-dir", tmp_path / "runs")["runs"]
+    assert [(entry["run"], entry["state"], entry["epoch"]) for entry in listed] == [(str(run.path), "finished", 2)]
+
+
+def test_runs_without_any(answer: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    assert answer("runs", "--output-dir", tmp_path / "none") == {"runs": []}
+
+
+def test_predict(answer: Callable[..., dict[str, Any]], finished_run: Run, tiny_data: Path, tmp_path: Path) -> None:
+    photos = [tiny_data / "images/val", tiny_data / "images/train/train_000.jpg"]
+    results = answer("predict", *photos, "--checkpoint", finished_run.path, "--output-dir", tmp_path)["results"]
+    assert [Path(result["photo"]).name for result in results] == [f"val_{n:03}.jpg" for n in range(6)] + [
+        "train_000.jpg"
+    ]
+    result = results[0]
+    assert set(result) == {"photo", "classification", "segmentation", "mask", "overlay"}
+    assert sum(result["classification"]["probabilities"]) == pytest.approx(1)
+    assert (result["segmentation"]["height"], result["segmentation"]["width"]) == (64, 64)
+    with Image.open(result["mask"]) as mask, Image.open(result["overlay"]) as overlay:
+        assert (mask.size, overlay.size, mask.mode, overlay.mode) == ((64, 64), (64, 64), "L", "RGB")
+        assert set(np.unique(mask)) <= {0, 255}
+
+
+def test_evaluate(answer: Callable[..., dict[str, Any]], finished_run: Run, tiny_data: Path) -> None:
+    report = answer("evaluate", "--data-dir", tiny_data, "--checkpoint", finished_run.path, "--split", "val")
+    assert set(report["segmentation"]) == {"images", "dice", "jaccard", "threshold_jaccard"}
+    assert {"images", "accuracy", "balanced_accuracy", "macro_auroc", "ece", "per_class", "groups"} == set(
+        report["classification"]
+    )
+    assert set(report["classification"]["groups"]) == {"skin type", "hair type"}
+    assert set(report["classification"]["per_class"]) == set(Classes().names)
+    assert set(report["lesion_free"]) == {"images", "false_positive_area"}
+    images = (report["segmentation"]["images"], report["lesion_free"]["images"], report["classification"]["images"])
+    assert images == (5, 1, 6)
+    # The run measured the same accuracy of the same weights.
+    history = json.loads((finished_run.path / "multitask_history.json").read_text())
+    best = finished_run.status().best_epoch
+    assert best is not None
+    confusion_within_groups = history["val_accuracy"][best - 1]
+    assert 0 <= report["classification"]["accuracy"] <= confusion_within_groups
+
+
+def test_check_data(answer: Callable[..., dict[str, Any]], tiny_data: Path) -> None:
+    report = answer("check-data", "--data-dir", tiny_data)
+    assert (report["splits"]["train"]["photos"], report["splits"]["val"]["photos"]) == (12, 6)
+    assert report["unreadable"] == {}
+    assert answer("check-data", "--data-dir", tiny_data, "--include", "*_001.*")["splits"]["train"]["photos"] == 1
+
+
+def test_demo_data(answer: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    result = answer("demo-data", tmp_path / "made", "--photos", 8, "--size", 64)
+    assert result == {"folder": str(tmp_path / "made"), "photos": 8}
+    splits = answer("check-data", "--data-dir", tmp_path / "made")["splits"]
+    assert splits["train"]["photos"] + splits["val"]["photos"] == 8
+
+
+@pytest.mark.parametrize("verb", ["predict", "evaluate", "check-data", "runs"])
+def test_without_json_it_prints_lines_for_people(
+    verb: str, finished_run: Run, tiny_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = {
+        "predict": [tiny_data / "images/val/val_000.jpg", "--checkpoint", finished_run.path],
+        "evaluate": ["--data-dir", tiny_data, "--checkpoint", finished_run.path],
+        "check-data": ["--data-dir", tiny_data],
+        "runs": ["--output-dir", finished_run.path.parent],
+    }[verb]
+    assert main([verb, *map(str, options)]) == 0
+    wanted = {"predict": "val_000.jpg: ", "evaluate": "dice", "check-data": "photos: 12", "runs": "finished"}
+    assert wanted[verb] in capsys.readouterr().out
+
+
+# ---- what is wrong
+
+
+def spoil(data: Path, what: str) -> None:
+    """Make one thing wrong in a sound data folder."""
+    images, masks = data / "images", data / "masks"
+    match what:
+        case "no photos":
+            shutil.rmtree(images)
+            images.mkdir()
+        case "no folder":
+            shutil.rmtree(data)
+        case "unknown class":
+            lay_out(data, {"labels.json": '{"train_000.jpg": "purple"}'})
+        case "label without photo":
+            lay_out(data, {"labels.json": '{"gone.jpg": 1}'})
+        case "labels cut short":
+            lay_out(data, {"labels.json": '{"train_000.jpg": '})
+        case "mask is text":
+            lay_out(data, {"masks/train/train_001.png": "no mask"})
+        case "photo is text":
+            lay_out(data, {"images/val/val_001.jpg": "no photo"})
+        case "mask of no photo":
+            save(np.zeros((8, 8), np.uint8), masks / "train" / "somebody.png")
+        case "empty split":
+            shutil.rmtree(images / "val")
+            (images / "val").mkdir()
+            shutil.rmtree(masks / "val")
+            (data / "labels.json").unlink()
+        case "single class":
+            lay_out(data, {"labels.json": json.dumps({f"train_{n:03}.jpg": "dry" for n in range(4)})})
+        case "nothing to learn":
+            shutil.rmtree(masks)
+            (data / "labels.json").unlink()
+
+
+@pytest.mark.parametrize(
+    ("what", "named"),
+    [
+        ("no photos", "skin: no photos; needed images/*.jpg"),
+        ("no folder", "there is no such folder"),
+        ("unknown class", "labels.json: train_000.jpg: got 'purple'; needed an id from 0 to 9"),
+        ("label without photo", "labels.json: there is no photo gone.jpg"),
+        ("labels cut short", "labels.json"),
+        ("mask is text", "train_001.png"),
+        ("photo is text", "val_001.jpg"),
+        ("mask of no photo", "somebody.png: there is no photo named somebody"),
+        ("empty split", "no photo in the val split"),
+        ("single class", "all labelled training photos show dry"),
+        ("nothing to learn", "no training photo has a label or a mask"),
+    ],
+)
+def test_bad_data_is_one_line(what: str, named: str, refusal: Callable[..., str], tmp_path: Path) -> None:
+    data = write_folder(tmp_path / "skin", train=4, val=2)
+    spoil(data, what)
+    line = refusal("train", *tiny_options(data))
+    assert line.startswith("mtl train: ")
+    assert named in line
+    assert not list(tmp_path.glob("runs/*/metrics.jsonl"))
+
+
+@pytest.mark.parametrize("what", ["no photos", "unknown class", "mask is text", "photo is text", "mask of no photo"])
+def test_check_data_refuses_the_same(what: str, refusal: Callable[..., str], tmp_path: Path) -> None:
+    data = write_folder(tmp_path / "skin", train=4, val=2)
+    spoil(data, what)
+    assert refusal("check-data", "--data-dir", data).startswith("mtl check-data: ")
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ("--lr -1", "lr: got -1.0"),
+        ("--lr 0", "lr: got 0.0"),
+        ("--lr nan", "lr: got nan"),
+        ("--lr fast", "--lr: invalid float value: 'fast'"),
+        ("--epochs 0", "epochs: got 0"),
+        ("--batch-size 5", "batch_size: got 5, but there are only 4 training photos"),
+        ("--image-size 100", "image_size: got 100"),
+        ("--device cuda:99", "device: cuda:99 is not there"),
+        ("--device quantum", "device: got 'quantum'"),
+        ("--schedule chaos", "--schedule: invalid choice: 'chaos'"),
+        ("--classification-weight 0 --segmentation-weight 0", "at least one must be above 0"),
+        ("--include nothing_*", "none of 6 photos fits --include nothing_*"),
+        ("--labels gone.json", "gone.json"),
+        ("--classes one", "one"),
+        ("--init gone.pth", "gone.pth: there is no such checkpoint"),
+        ("--resume gone", "gone: no run's folder"),
+        ("--resume gone.pth", "gone.pth: there is no such checkpoint"),
+        ("--surprise", "--surprise"),
+    ],
+)
+def test_bad_settings_are_one_line(options: str, named: str, refusal: Callable[..., str], tmp_path: Path) -> None:
+    data = write_folder(tmp_path / "skin", train=4, val=2)
+    line = refusal("train", *tiny_options(data), *options.split())
+    assert named in line
+
+
+@pytest.fixture(scope="module")
+def two_classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of a network with two classes."""
+    config = ModelConfig(image_size=64, classes=Classes(groups={"class": ("a", "b")}))
+    path = tmp_path_factory.mktemp("two") / "two.pth"
+    write_pth(path, Checkpoint("two", random_network(config).state_dict(), config))
+    return path
+
+
+def test_a_checkpoint_of_another_shape(
+    refusal: Callable[..., str], two_classes: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    wrong = tmp_path / "wrong.pth"
+    torch.save(torch.load(two_classes, weights_only=True) | {"config": {}}, wrong)
+    needed = "has the shape (2, 256); needed (10, 256)"
+    assert needed in refusal("predict", tiny_data / "images/val", "--checkpoint", wrong)
+    assert needed in refusal("evaluate", "--data-dir", tiny_data, "--checkpoint", wrong)
+    assert needed in refusal(
+        "train", *tiny_options(tiny_data), "--output-dir", tmp_path / "runs", "--init", two_classes
+    )
+    assert needed in refusal(
+        "train", *tiny_options(tiny_data), "--output-dir", tmp_path / "runs", "--resume", two_classes
+    )
+
+
+def test_evaluating_on_other_classes(refusal: Callable[..., str], two_classes: Path, tiny_data: Path) -> None:
+    assert "the checkpoint knows a, b" in refusal("evaluate", "--data-dir", tiny_data, "--checkpoint", two_classes)
+
+
+def test_bad_photos_are_named_and_the_others_analysed(
+    finished_run: Run, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "letter.jpg").write_text("Dear all")
+    good = tiny_data / "images/val/val_000.jpg"
+    words = ["predict", "--json", tmp_path / "letter.jpg", good, "--checkpoint", finished_run.path]
+    status = main([str(word) for word in words])
+    printed = capsys.readouterr()
+    assert status == 1
+    assert printed.err.count("\n") == 1
+    assert "1 of 2 photos could not be analysed, the first: letter.jpg: " in printed.err
+    bad, whole = json.loads(printed.out)["results"]
+    assert "letter.jpg" in bad["error"]
+    assert whole["classification"]["probabilities"]
+
+
+@pytest.mark.parametrize(
+    ("command", "named"),
+    [
+        ("predict gone.jpg", "gone.jpg: there is no such file"),
+        ("predict {photo} --checkpoint gone", "gone: there is no such checkpoint"),
+        ("predict {photo} --checkpoint {run} --conf-thresh 1.5", "conf_thresh: got 1.5"),
+        ("predict {photo} --checkpoint {run} --device cuda:99", "device: cuda:99 is not there"),
+        ("predict {photo} --checkpoint {photo}", "val_000.jpg: it is no checkpoint"),
+        ("predict {empty} --checkpoint {run}", "there is no photo in this folder"),
+        ("evaluate --data-dir {empty} --checkpoint {run}", "no photos"),
+        ("evaluate --data-dir {data} --checkpoint {empty}", "there is no such checkpoint"),
+        ("evaluate --data-dir {data} --split test", "--split: invalid choice: 'test'"),
+        ("demo-data {data}", "skin"),
+        ("demo-data {empty}/x --photos 0", "photos"),
+        ("demo-data {empty}/x --size 3", "too small; its sides need 32 px"),
+        ("predict {photo} --checkpoint {run} --output-dir {photo}/x", "Not a directory"),
+        ("dance", "invalid choice: 'dance'"),
+        ("", "VERB"),
+    ],
+)
+def test_every_other_mistake_is_one_line(
+    command: str, named: str, refusal: Callable[..., str], finished_run: Run, tiny_data: Path, tmp_path: Path
+) -> None:
+    places = {"photo": tiny_data / "images/val/val_000.jpg", "data": tiny_data, "run": finished_run.path}
+    assert named in refusal(*(word.format(**places, empty=tmp_path) for word in command.split()))

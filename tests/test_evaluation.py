@@ -1,0 +1,150 @@
+"""The figures of an evaluation, over engines whose answers are known."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from builders import draw_photo, save
+
+from mtl.config import NO_CLASS, UNKNOWN, Classes, ModelConfig
+from mtl.data.folder import Sample
+from mtl.errors import DataError
+from mtl.evaluation import evaluate, require_same_classes
+
+CONFIG = ModelConfig(image_size=64)
+SIDE = 32  # of photos, masks and the network's mask logits: so a map fits its mask without resizing
+FAR = 20.0
+
+
+class KnownEngine:
+    """Answers the photos in their order with what is given."""
+
+    def __init__(self, class_ids: list[int], masks: list[np.ndarray]):
+        self.class_logits = FAR * np.eye(10)[class_ids]
+        self.mask_logits = np.where(np.array(masks) > 0, FAR, -FAR).astype(np.float32)
+        self.done = 0
+
+    def __call__(self, squares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        part = slice(self.done, self.done + len(squares))
+        self.done = part.stop
+        return self.class_logits[part], self.mask_logits[part]
+
+
+def disc(number: int, *, lesion: bool = True) -> np.ndarray:
+    return draw_photo(number % 10, SIDE, np.random.default_rng(number), lesion=lesion)[1]
+
+
+def write_sample(folder: Path, number: int, mask: np.ndarray | None, target: tuple[int, ...]) -> Sample:
+    photo = save(
+        draw_photo(number % 10, SIDE, np.random.default_rng(number))[0], folder / "photos" / f"{number:02}.png"
+    )
+    path = None if mask is None else save(mask * np.uint8(255), folder / "masks" / photo.name)
+    return Sample(photo, path, target, photo.name)
+
+
+def target(class_id: int) -> tuple[int, int]:
+    return (class_id, UNKNOWN) if class_id < 5 else (UNKNOWN, class_id)
+
+
+def test_an_engine_that_knows_the_truth_is_perfect(tmp_path: Path) -> None:
+    masks = [disc(number) for number in range(20)]
+    samples = [write_sample(tmp_path, n, mask, target(n % 10)) for n, mask in enumerate(masks)]
+    calls: list[tuple[int, int]] = []
+    report = evaluate(
+        samples, KnownEngine([n % 10 for n in range(20)], masks), CONFIG, lambda *done: calls.append(done)
+    )
+    assert report["photos"] == 20
+    assert report["segmentation"] == {"images": 20, "dice": 1, "jaccard": 1, "threshold_jaccard": 1}
+    classes = report["classification"]
+    assert (classes["images"], classes["accuracy"], classes["balanced_accuracy"], classes["macro_auroc"]) == (
+        20,
+        1,
+        1,
+        1,
+    )
+    assert classes["ece"] == pytest.approx(0, abs=1e-6)
+    assert classes["groups"]["hair type"]["images"] == 10
+    assert classes["groups"]["skin type"]["accuracy"] == 1
+    assert classes["per_class"]["dry"] == {"images": 2, "trained": True, "recall": 1, "precision": 1, "auroc": 1}
+    assert report["lesion_free"] == {"images": 0, "false_positive_area": None}
+    assert calls == [(16, 20), (20, 20)]
+
+
+def test_a_photo_without_mask_or_label_counts_nowhere(tmp_path: Path) -> None:
+    known = [write_sample(tmp_path, n, disc(n), target(n)) for n in range(3)]
+    unknown = [write_sample(tmp_path, n, None, (UNKNOWN, UNKNOWN)) for n in range(3, 6)]
+    of_no_class = write_sample(tmp_path, 6, None, (NO_CLASS, NO_CLASS))
+    masks = [disc(n) for n in range(7)]
+    alone = evaluate(known, KnownEngine([0, 1, 9], masks[:3]), CONFIG)
+    together = evaluate([*known, *unknown, of_no_class], KnownEngine([0, 1, 9, 4, 4, 4, 4], masks), CONFIG)
+    assert (alone.pop("photos"), together.pop("photos")) == (3, 7)
+    assert together == alone
+    assert together["classification"]["images"] == together["segmentation"]["images"] == 3
+    assert together["classification"]["accuracy"] == pytest.approx(2 / 3)
+
+
+def test_lesion_free_photos_count_by_their_false_area_only(tmp_path: Path) -> None:
+    nothing = np.zeros((SIDE, SIDE), np.uint8)
+    quarter = nothing.copy()
+    quarter[:16, :16] = 1
+    samples = [write_sample(tmp_path, n, nothing, (UNKNOWN, UNKNOWN)) for n in range(2)]
+    report = evaluate(samples, KnownEngine([0, 0], [quarter, nothing]), CONFIG)
+    assert report["lesion_free"] == {"images": 2, "false_positive_area": 0.125}
+    assert report["segmentation"] == {"images": 0, "dice": None, "jaccard": None, "threshold_jaccard": None}
+
+
+def test_figures_without_photos_are_none(tmp_path: Path) -> None:
+    report = evaluate([write_sample(tmp_path, 0, None, (UNKNOWN, UNKNOWN))], KnownEngine([0], [disc(0)]), CONFIG)
+    classes = report["classification"]
+    none = {"accuracy": None, "balanced_accuracy": None, "macro_auroc": None, "ece": None}
+    assert {key: classes[key] for key in none} == none
+    assert classes["groups"]["skin type"] == {"images": 0, **none}
+    assert classes["per_class"]["oily"]["recall"] is None
+
+
+@pytest.mark.parametrize(("columns", "jaccard", "threshold_jaccard"), [(20, 20 / 32, 0.0), (24, 0.75, 0.75)])
+def test_a_jaccard_below_0_65_counts_as_none(
+    columns: int, jaccard: float, threshold_jaccard: float, tmp_path: Path
+) -> None:
+    whole = np.ones((SIDE, SIDE), np.uint8)
+    part = whole.copy()
+    part[:, columns:] = 0
+    report = evaluate([write_sample(tmp_path, 0, whole, target(0))], KnownEngine([0], [part]), CONFIG)
+    dice = 2 * jaccard / (1 + jaccard)
+    assert report["segmentation"] == pytest.approx(
+        {"images": 1, "dice": dice, "jaccard": jaccard, "threshold_jaccard": threshold_jaccard}
+    )
+
+
+def test_labels_in_both_groups_are_read_within_their_groups(tmp_path: Path) -> None:
+    class Both:
+        """Dry skin and, less surely, curly hair; nothing of a lesion."""
+
+        def __call__(self, squares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            logits = np.zeros((len(squares), 10))
+            logits[:, 1], logits[:, 7] = 9, 6
+            return logits, np.full((len(squares), SIDE, SIDE), -FAR, np.float32)
+
+    both = evaluate([write_sample(tmp_path, 0, None, (1, 7))], Both(), CONFIG)["classification"]
+    assert (both["images"], both["accuracy"]) == (1, 1)
+    assert both["groups"]["hair type"]["accuracy"] == both["groups"]["skin type"]["accuracy"] == 1
+    # With its hair's label alone, it competes with the skin's classes too, but not within its group.
+    one = evaluate([write_sample(tmp_path, 1, None, (UNKNOWN, 7))], Both(), CONFIG)["classification"]
+    assert one["accuracy"] == 0
+    assert one["groups"]["hair type"]["accuracy"] == 1
+
+
+def test_masks_of_another_size_than_the_photo_are_measured_at_their_own(tmp_path: Path) -> None:
+    mask = np.zeros((300, 200), np.uint8)
+    mask[:, 100:] = 1
+    half = np.zeros((SIDE, SIDE), np.uint8)
+    half[:, 16:] = 1
+    report: dict[str, Any] = evaluate([write_sample(tmp_path, 0, mask, target(0))], KnownEngine([0], [half]), CONFIG)
+    assert report["segmentation"]["jaccard"] == 1
+
+
+def test_other_classes_are_refused() -> None:
+    require_same_classes(CONFIG, Classes().names)
+    with pytest.raises(DataError, match="the data has the classes a, b; the checkpoint knows normal, dry"):
+        require_same_classes(CONFIG, ("a", "b"))
