@@ -5,12 +5,10 @@ A `.pth` is what training keeps (weights, config, epoch, metrics, optimizer); a 
 """
 
 import json
-import os
 import pickle
-import tempfile
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,10 +19,12 @@ from torch import Tensor
 
 from mtl.config import Classes, ModelConfig
 from mtl.errors import CheckpointError, ConfigError
+from mtl.files import write_atomically, write_text
 from mtl.model import MultiTaskNetwork
 
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
 MAX_BYTES = 2_000_000_000  # a checkpoint of this network with Adam's state takes 70 MB
+PRIVATE_SETTINGS = {"data_dir", "output_dir", "labels", "classes", "init"}
 MAX_CLASSES = 10_000  # that are made up for a file which gives their number only
 
 
@@ -194,6 +194,17 @@ def read_pth(path: Path) -> dict[str, Any]:
     return payload
 
 
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """A plain state dictionary, as torchvision and others publish them, in PyTorch's old format too."""
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch's unpickler raises nearly anything
+        raise CheckpointError(f"{path.name}: it cannot be read safely: {_reason(path, error)}") from error
+    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise CheckpointError(f"{path.name}: it holds no dictionary of weights; take another file")
+    return weights
+
+
 def _reason(path: Path, error: Exception) -> str:
     # What torch says of pickles advises to load them unsafely.
     if isinstance(error, pickle.UnpicklingError):
@@ -223,7 +234,7 @@ def write_pth(path: Path, checkpoint: Checkpoint) -> None:
 
 def write_state(path: Path, payload: Mapping[str, Any]) -> None:
     """Write tensors and plain values, as `read_pth` reads them."""
-    _write_atomically(path, lambda temporary: torch.save(payload, temporary))
+    write_atomically(path, lambda temporary: torch.save(payload, temporary))
 
 
 def write_folder(folder: Path, checkpoint: Checkpoint, dtype: torch.dtype = torch.float32) -> None:
@@ -233,26 +244,9 @@ def write_folder(folder: Path, checkpoint: Checkpoint, dtype: torch.dtype = torc
         key: (value.to(dtype) if value.is_floating_point() else value).contiguous()
         for key, value in checkpoint.state_dict.items()
     }
-    saved = config_to_dict(checkpoint.model_config, checkpoint.training)
+    # Where the data and the runs lay is nobody's business.
+    training = {key: value for key, value in checkpoint.training.items() if key not in PRIVATE_SETTINGS}
+    saved = config_to_dict(checkpoint.model_config, training)
     saved["checkpoint"] = {"epoch": checkpoint.epoch, "metrics": checkpoint.metrics}
-    _write_atomically(folder / WEIGHTS_FILE, lambda temporary: safetensors.torch.save_file(tensors, temporary))
+    write_atomically(folder / WEIGHTS_FILE, lambda temporary: safetensors.torch.save_file(tensors, temporary))
     write_text(folder / CONFIG_FILE, json.dumps(saved, indent=2) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    _write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-
-
-def _write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Write beside `path`, reach the disk, then take its place."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        write(temporary)
-        with temporary.open("rb+") as written:
-            os.fsync(written.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 An invalid configuration cannot exist: it is checked when made and frozen after.
 """
 
+import re
 import types
 import typing
 from functools import cached_property
@@ -88,6 +89,8 @@ class Classes(Settings):
             raise ValueError("at least two classes are needed")
         if len({name.strip().lower() for name in names}) < len(names):
             raise ValueError("two classes have the same name; give each its own")
+        if any(not group.strip() for group in groups):
+            raise ValueError("a group has no name; give it one")
         if any(not members for members in groups.values()):
             raise ValueError("a group has no class; give it one or leave it out")
         if reserved := {"", "none"} & {name.strip().lower() for name in names}:
@@ -124,6 +127,9 @@ class ModelConfig(Settings):
     class_counts: tuple[NonNegativeInt, ...] | None = Field(
         None, description="training photos of each class; a class with 0 is never predicted; unset: all are trained"
     )
+    mask_count: int | None = Field(
+        None, ge=0, description="training photos with a mask; with 0 no lesion is ever shown; unset: it is trained"
+    )
     num_classes_segmentation: Literal[1] = Field(1, description="mask channels: one, the lesion")
     image_size: int = Field(224, ge=64, le=1024, multiple_of=32, description="side of the input square, pixels")
     center_crop: bool = Field(False, description="analyse the centre square instead of the whole photo")
@@ -147,9 +153,13 @@ class ModelConfig(Settings):
     @property
     def trained(self) -> tuple[bool, ...]:
         """For each class: did it have training photos?"""
-        if self.class_counts is None or not any(self.class_counts):
+        if self.class_counts is None:
             return (True,) * self.num_classes_classification
         return tuple(count > 0 for count in self.class_counts)
+
+    @property
+    def mask_trained(self) -> bool:
+        return self.mask_count != 0
 
 
 class TrainConfig(Settings):
@@ -174,7 +184,6 @@ class TrainConfig(Settings):
         "auto",
         "auto (cuda, then mps, then cpu), cpu, cuda, cuda:1, mps",
         section="basic",
-        pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
         examples=["auto", "cpu", "cuda", "mps"],
     )
     freeze_backbone: bool = setting(
@@ -220,7 +229,21 @@ class TrainConfig(Settings):
     contrast: Share = setting(0.2, "largest relative change of contrast", section="augmentation")
 
     output_dir: str = setting("runs", "where run folders are made")
-    name: str = setting("", "of the run, for its folder; unset: the data folder's name", pattern=r"^[\w.-]{0,60}$")
+    name: str = setting("", "of the run, for its folder; unset: the data folder's name")
+
+    @field_validator("device")
+    @classmethod
+    def _device_name(cls, name: str) -> str:
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
+            raise ValueError("needed auto, cpu, cuda, cuda:1 or mps")
+        return name
+
+    @field_validator("name")
+    @classmethod
+    def _folder_name(cls, name: str) -> str:
+        if not re.fullmatch(r"[\w.-]{0,60}", name):
+            raise ValueError("needed at most 60 letters, digits, dots, hyphens and underscores")
+        return name
 
     @model_validator(mode="after")
     def _something_to_learn(self) -> Self:

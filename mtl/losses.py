@@ -69,7 +69,7 @@ def classification_sum(
     group's logits. "none": against the uniform distribution. A label of an untrained class counts as unknown.
     """
     logits = class_logits.float().masked_fill(~trained, float("-inf"))
-    is_none = (class_targets == NO_CLASS).all(dim=1)
+    is_none = (class_targets == NO_CLASS).all(dim=1) & trained.any()
     known = (class_targets >= 0) & trained[class_targets.clamp(min=0)]
     labels_per_photo = known.sum(dim=1)
 

@@ -160,3 +160,11 @@ def test_contrast_keeps_the_mean_of_a_grey_photo() -> None:
     ratio = changed.std(dim=(1, 2, 3)) / photos.std(dim=(1, 2, 3))
     assert 0.5 <= ratio.min() < 0.7
     assert 1.3 < ratio.max() <= 1.5
+
+
+def test_autocast_changes_nothing() -> None:
+    photos, masks = torch.rand(2, 3, 64, 64), torch.rand(2, 1, 64, 64)
+    plain = augment(photos, masks, torch.arange(2), epoch=0, config=TrainConfig())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cast = augment(photos, masks, torch.arange(2), epoch=0, config=TrainConfig())
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(plain, cast, strict=True))

@@ -115,13 +115,13 @@ def test_a_run_whose_process_died_reads_as_interrupted(manager: JobManager, data
     note_process(run, process, time.time())
     status = run.status()
     assert (status.state, status.live) == ("interrupted", False)
-    assert "can be resumed" in status.message
+    assert "its process ended" in status.message
     assert manager.live_run() is None
 
 
 def test_a_process_number_that_is_another_process_by_now(data: Path) -> None:
     run = Run.create(tiny_config(data))
-    run.claim()
+    run.claim(epochs=1)
     assert run.status().state == "preparing"
     note_process(run, os.getpid(), run.status().pid_started - 60)
     assert run.status().state == "interrupted"
@@ -129,7 +129,7 @@ def test_a_process_number_that_is_another_process_by_now(data: Path) -> None:
 
 def test_a_stop_shows_until_it_is_obeyed(data: Path) -> None:
     run = Run.create(tiny_config(data))
-    run.claim()
+    run.claim(epochs=1)
     run.update(state="training")
     run.request_stop()
     assert run.status().state == "stopping"

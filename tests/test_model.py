@@ -9,7 +9,7 @@ from tiny import ONE_THREAD
 from torch import Tensor
 
 from mtl.config import IMAGENET_MEAN, IMAGENET_STD, Classes, ModelConfig
-from mtl.errors import CheckpointError, ConfigError
+from mtl.errors import ConfigError
 from mtl.model import Encoder, MultiTaskNetwork
 from mtl.training.start import _read_lite0, choose_start, load_lite0, load_start
 
@@ -147,8 +147,3 @@ def test_auto_never_downloads(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) ->
     cached.touch()
     assert choose_start("auto") == "imagenet"
     assert choose_start("none") == "none"
-
-
-def test_a_start_that_is_no_checkpoint(network: MultiTaskNetwork, tmp_path: Any) -> None:
-    with pytest.raises(CheckpointError, match="there is no such checkpoint"):
-        load_start(network, str(tmp_path / "gone.pth"))

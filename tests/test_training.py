@@ -18,7 +18,7 @@ from builders import write_folder
 from tiny import ONE_THREAD, tiny_config, write_two_classes
 
 from mtl.api import MultiTaskModel
-from mtl.checkpoint import read_checkpoint
+from mtl.checkpoint import read_checkpoint, read_pth
 from mtl.cli import main
 from mtl.config import TrainConfig
 from mtl.data.folder import DataFolder, read_folder
@@ -217,7 +217,7 @@ def test_a_damaged_last_checkpoint_is_refused_and_the_run_says_so(finished_run: 
     run = copy_of(finished_run, tmp_path)
     run.last_file.write_bytes(run.last_file.read_bytes()[:-1000])
     with pytest.raises(CheckpointError, match=r"last\.ckpt"):
-        train(resume=run.path)
+        train(resume=run.path, overrides={"epochs": 3})
     assert run.status().state == "failed"
     assert "last.ckpt" in run.status().message
     assert len(epochs_of(run)) == 2
@@ -346,3 +346,85 @@ def test_what_ends_a_run_stands_in_its_folder(tiny_data: Path) -> None:
 def test_a_folder_reads_the_same_for_training_and_evaluation(tiny_data: Path) -> None:
     folder: DataFolder = read_folder(tiny_config(tiny_data))
     assert (len(folder.train), len(folder.val)) == (12, 6)
+
+
+# ---- what once went wrong
+
+
+def test_early_stopping_counts_the_same_after_a_resume(tiny_data: Path) -> None:
+    whole = train(tiny_config(tiny_data, epochs=3))
+    parts = train(tiny_config(tiny_data, epochs=2))
+    train(resume=parts.path, overrides={"epochs": 3})
+    states = [read_pth(run.last_file)["callbacks"] for run in (whole, parts)]
+    ours, theirs = ({k: v for k, v in state.items() if "EarlyStopping" in k} for state in states)
+    assert str(ours) == str(theirs)
+    assert "inf" not in str(ours)
+
+
+def test_the_activation_of_the_starting_weights_is_kept(tiny_data: Path) -> None:
+    frozen = train(tiny_config(tiny_data, epochs=1, init="lite0", freeze_backbone=True))
+    assert frozen.settings["model"]["activation"] == "relu6"
+    assert open_job(tiny_config(tiny_data, init=str(frozen.best_file))).activation == "relu6"
+    train(resume=frozen.path, overrides={"epochs": 2})
+    assert read_checkpoint(frozen.best_file).model_config.activation == "relu6"
+
+
+def test_weights_of_other_classes_start_all_but_the_class_head(finished_run: Run, tmp_path: Path) -> None:
+    data = write_folder(tmp_path / "other")
+    (data / "classes.json").write_text(json.dumps([f"c{number}" for number in range(10)]))
+    run = train(tiny_config(data, epochs=1, lr=1e-9, warmup_steps=0, init=str(finished_run.best_file)))
+    ours, theirs = weights_of(run), weights_of(finished_run)
+    head = "classification_head.2.weight"
+    assert not torch.allclose(ours[head], theirs[head], atol=1e-4)
+    assert torch.allclose(ours["segmentation_head.to_logits.weight"], theirs["segmentation_head.to_logits.weight"])
+    with pytest.raises(ConfigError, match="knows the classes"):
+        train(tiny_config(data, epochs=9), resume=finished_run.best_file)
+
+
+def test_a_wrong_start_is_refused_before_there_is_a_run(tiny_data: Path, tmp_path: Path) -> None:
+    config = tiny_config(tiny_data, init=str(tmp_path / "gone.pth"), output_dir=str(tmp_path / "runs"))
+    with pytest.raises(CheckpointError, match="there is no such checkpoint"):
+        train(config)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_changed_data_is_not_resumed(tiny_data: Path, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(tiny_data, tmp_path / "data"))
+    run = train(tiny_config(data, epochs=1))
+    next((data / "masks" / "train").iterdir()).unlink()
+    with pytest.raises(RunError, match="have changed"):
+        train(resume=run.path, overrides={"epochs": 2})
+
+
+def test_a_run_that_diverges_fails_and_says_so(tiny_data: Path) -> None:
+    with pytest.raises(RunError, match="lower lr"):
+        train(tiny_config(tiny_data, epochs=4, lr=10, warmup_steps=0, gradient_clip=0, name="wild"))
+    run = max((tiny_data.parent / "runs").glob("*-wild"))
+    assert Run(run).status().state == "failed"
+    assert "NaN" not in (run / "metrics.jsonl").read_text()
+
+
+def test_the_cosine_of_a_pth_ends_at_its_last_epoch(finished_run: Run, tiny_data: Path) -> None:
+    run = train(tiny_config(tiny_data, epochs=4, schedule="cosine"), resume=finished_run.best_file)
+    rates = [event["lr"] for event in run.events() if event["event"] == "step"]
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] < 0.1 * run.config.lr
+    assert run.status().step == run.status().steps
+
+
+def test_a_batch_without_a_label_logs_no_class_loss(tmp_path: Path) -> None:
+    run = train(tiny_config(write_folder(tmp_path / "data", labels=False), epochs=1))
+    steps = [event for event in run.events() if event["event"] == "step"]
+    assert steps
+    assert all("segmentation_loss" in step and "classification_loss" not in step for step in steps)
+    assert not any(read_checkpoint(run.best_file).model_config.trained)
+
+
+def test_threads_are_given_back(finished_run: Run, tmp_path: Path) -> None:
+    assert finished_run.config.threads == 1
+    torch.set_num_threads(2)
+    try:
+        train(resume=copy_of(finished_run, tmp_path).path, overrides={"epochs": 3})
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)

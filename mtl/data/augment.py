@@ -18,6 +18,12 @@ def augment(photos: Tensor, masks: Tensor, index: Tensor, *, epoch: int, config:
 
     What a rotation uncovers is filled by reflection, in photo and mask alike, so the two still fit.
     """
+    # Under autocast the grid would be bfloat16, whose steps are a pixel wide.
+    with torch.autocast(photos.device.type, enabled=False):
+        return _augment(photos, masks, index, epoch, config)
+
+
+def _augment(photos: Tensor, masks: Tensor, index: Tensor, epoch: int, config: TrainConfig) -> tuple[Tensor, Tensor]:
     draws = _draws(index.tolist(), epoch, config.seed)
     grid = F.affine_grid(affine(draws, config).to(photos), list(photos.shape), align_corners=False)
     # One sampling for both: photo and mask as four channels.

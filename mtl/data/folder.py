@@ -5,6 +5,7 @@ masks/train/*.png   masks/val/*.png      or masks/*.png
 labels.json | labels.csv   splits.json   classes.json   groups.csv      (all optional)
 """
 
+import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Literal
 
-from mtl.config import UNKNOWN, Classes, TrainConfig
+from mtl.config import NO_CLASS, Classes, TrainConfig
 from mtl.data.labels import Target, read_csv, read_json, read_labels, unknown_target
 from mtl.data.split import stratified_group_split
 from mtl.errors import ConfigError, DataError
@@ -21,6 +22,7 @@ PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".ti
 MASK_SUFFIXES = {".png", ".gif", ".bmp", ".tif", ".tiff"}
 Split = Literal["train", "val"]
 SPLITS: tuple[Split, Split] = ("train", "val")
+OPTIONAL_PARTS = ("masks", "labels.json", "labels.csv", "splits.json", "classes.json", "groups.csv")
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,11 @@ class DataFolder:
     def split(self, name: Split) -> tuple[Sample, ...]:
         return self.train if name == "train" else self.val
 
+    def digest(self) -> str:
+        """SHA-256 over the names, labels, masks and sides: the same for the same training data, wherever it lies."""
+        known = [(side, s.name, s.target, bool(s.mask)) for side in SPLITS for s in self.split(side)]
+        return hashlib.sha256(repr(known).encode()).hexdigest()
+
     def class_counts(self, split: Split = "train") -> tuple[int, ...]:
         """Labelled photos of each class on one side."""
         counts = Counter(class_id for sample in self.split(split) for class_id in sample.target if class_id >= 0)
@@ -60,6 +67,8 @@ def read_folder(config: TrainConfig) -> DataFolder:
     root = Path(config.data_dir).absolute()  # else "." would have no name in messages
     if not root.is_dir():
         raise DataError(f"{config.data_dir}: there is no such folder; needed one with images/, see the README")
+    for part in OPTIONAL_PARTS:
+        _require_whole_link(root / part)
     classes = _read_classes(root, config.classes)
     photos = _find_photos(root)
     targets = _read_targets(root, config.labels, classes, photos)
@@ -72,7 +81,7 @@ def read_folder(config: TrainConfig) -> DataFolder:
         name: Sample(path, masks.get(path.stem), targets.get(name, unknown_target(classes)), groups.get(name, name))
         for name, path in used.items()
     }
-    sides = _split(root, samples, config)
+    sides = _split(root, samples, set(photos), config)
     for side, names in sides.items():
         if not names:
             raise DataError(f"{root.name}: no photo in the {side} split; put photos on both sides, or remove the split")
@@ -105,7 +114,7 @@ def _find_photos(root: Path) -> dict[str, Path]:
     """Photo name -> path, over images/ or images/train and images/val."""
     images = root / "images"
     sides = [images / side for side in SPLITS if (images / side).is_dir()]
-    loose = _files(images, PHOTO_SUFFIXES, "photo")
+    loose = _files(images, PHOTO_SUFFIXES, "photo", subfolders=SPLITS)
     if loose and sides:
         raise DataError(
             f"images/: {loose[0].name} lies beside the folder {sides[0].name}/; move it into train/ or val/"
@@ -120,8 +129,9 @@ def _find_photos(root: Path) -> dict[str, Path]:
 
 def _find_masks(root: Path, photos: dict[str, Path]) -> dict[str, Path]:
     """Photo stem -> mask; a mask without a photo of its name is an error."""
-    folders = [root / "masks", *(root / "masks" / side for side in SPLITS)]
-    found = [path for folder in folders for path in _files(folder, MASK_SUFFIXES, "mask")]
+    masks = root / "masks"
+    found = _files(masks, MASK_SUFFIXES, "mask", subfolders=SPLITS)
+    found += [path for side in SPLITS for path in _files(masks / side, MASK_SUFFIXES, "mask")]
     stems = {path.stem for path in photos.values()}
     for path in found:
         if path.stem not in stems:
@@ -131,18 +141,34 @@ def _find_masks(root: Path, photos: dict[str, Path]) -> dict[str, Path]:
     return {path.stem: path for path in found}
 
 
-def _files(folder: Path, suffixes: set[str], kind: str) -> list[Path]:
-    """The files of a folder in name order, hidden ones left out; another kind of file is an error, not a skip."""
-    if not folder.is_dir():
+def _files(folder: Path, suffixes: set[str], kind: str, subfolders: Iterable[str] = ()) -> list[Path]:
+    """The files of a folder in name order, hidden ones left out; whatever else lies there is an error, not a skip."""
+    if not folder.exists():
         return []
-    found = [
-        path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith((".", "Thumbs.db"))
-    ]
-    for path in found:
-        if path.suffix.lower() not in suffixes:
+    if not folder.is_dir():
+        raise DataError(f"{folder.name}: it is a file; needed a folder of {kind}s, or nothing of that name")
+    found = []
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith((".", "Thumbs.db")) or (path.is_dir() and path.name in subfolders):
+            continue
+        _require_whole_link(path)
+        if path.is_dir():
+            named = " or ".join(f"{side}/" for side in subfolders)
+            raise DataError(
+                f"{folder.name}/: there is a folder {path.name}/ in it, which is never looked into; "
+                f"move its files {f'into {named}' if named else f'up into {folder.name}/'}"
+            )
+        if path.suffix.lower() not in suffixes or not path.is_file():
             kinds = ", ".join(sorted(suffix[1:] for suffix in suffixes))
             raise DataError(f"{folder.name}/: {path.name} is no {kind} that can be read; needed {kinds}; remove it")
+        found.append(path)
     return found
+
+
+def _require_whole_link(path: Path) -> None:
+    """Raise DataError where a path is a link to what is not there, which would else read as "there is none"."""
+    if path.is_symlink() and not path.exists():
+        raise DataError(f"{path.parent.name}/: {path.name} is a link to nothing; restore what it links to or remove it")
 
 
 def _first_twice(names: Iterable[str]) -> str | None:
@@ -180,11 +206,11 @@ def _require_photos(file_name: str, names: Iterable[str], photos: dict[str, Path
         raise DataError(f"{file_name}: there is no photo {missing[0]}{more} in images/; add it or remove its entry")
 
 
-def _split(root: Path, samples: dict[str, Sample], config: TrainConfig) -> dict[Split, list[str]]:
-    """The names on each side: as splits.json says, else as the folders say, else drawn."""
+def _split(root: Path, samples: dict[str, Sample], photos: set[str], config: TrainConfig) -> dict[Split, list[str]]:
+    """The names on each side: as splits.json says, else as the folders say, else drawn. `samples` are those used."""
     path = root / "splits.json"
     if path.is_file():
-        return _read_splits(path, samples, set(_find_photos(root)))
+        return _read_splits(path, samples, photos)
     if any((root / "images" / side).is_dir() for side in SPLITS):
         return {side: [name for name, s in samples.items() if s.photo.parent.name == side] for side in SPLITS}
     strata = {name: (sample.target, sample.mask is not None) for name, sample in samples.items()}
@@ -214,18 +240,47 @@ def require_trainable(folder: DataFolder, config: TrainConfig) -> None:
             f"take {len(folder.train)} or less"
         )
     shown = [name for name, count in zip(folder.classes.names, folder.class_counts(), strict=True) if count]
-    has_labels = any(class_id != UNKNOWN for sample in folder.train for class_id in sample.target)
     if len(shown) == 1 and config.classification_weight > 0:
         raise DataError(
             f"{folder.path.name}: all labelled training photos show {shown[0]}, and telling classes apart needs two; "
             "add photos of another class, or set classification_weight to 0"
         )
-    if not (has_labels and config.classification_weight) and not (
-        any(sample.mask for sample in folder.train) and config.segmentation_weight
-    ):
+    learned = _tasks(folder, "train", config)
+    if not learned:
         raise DataError(
             f"{folder.path.name}: no training photo has a label or a mask of a task with a weight above 0; "
             "add labels.json or masks/"
+        )
+    _require_measurable(folder, learned & _tasks(folder, "val", config), config)
+
+
+def _tasks(folder: DataFolder, side: Split, config: TrainConfig) -> set[str]:
+    """The tasks with a weight above 0 that a loss of this side's photos counts in: "class", "mask"."""
+    # Without a class that a training photo shows there is none to tell apart, nor any that "none" could be far from.
+    learnable = {class_id for class_id, count in enumerate(folder.class_counts()) if count}
+    targets = learnable | {NO_CLASS} if learnable else set()
+    tasks = set()
+    if config.classification_weight and any(targets & set(sample.target) for sample in folder.split(side)):
+        tasks.add("class")
+    if config.segmentation_weight and any(sample.mask for sample in folder.split(side)):
+        tasks.add("mask")
+    return tasks
+
+
+def _require_measurable(folder: DataFolder, measured: set[str], config: TrainConfig) -> None:
+    """Refuse a validation side that says nothing of what is learned, or nothing of the metric that chooses the best."""
+    if not measured:
+        raise DataError(
+            f"{folder.path.name}: no validation photo has a label or a mask of what is learned, so there is nothing to "
+            "measure; put such photos into val/, or remove the split"
+        )
+    needs_mask = config.best_metric in ("val_jaccard", "val_dice")
+    needs_label = config.best_metric in ("val_accuracy", "val_balanced_accuracy")
+    labelled = "class" in measured and any(folder.class_counts("val"))
+    if (needs_mask and "mask" not in measured) or (needs_label and not labelled):
+        raise ConfigError(
+            f"best_metric: got {config.best_metric}, but no validation photo has a {'mask' if needs_mask else 'label'} "
+            "of what is learned; take val_loss, or add such photos"
         )
 
 

@@ -1,5 +1,6 @@
 """What listens to the training loop: the run's folder, checkpoints and Stop."""
 
+import math
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -11,11 +12,11 @@ import torch.nn.functional as F
 from PIL import Image
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.plugins.io import CheckpointIO
-from torch import Tensor
 
 from mtl.analysis.overlay import draw_overlay
 from mtl.checkpoint import Checkpoint, read_pth, write_pth, write_state
 from mtl.data.folder import Sample
+from mtl.errors import RunError
 from mtl.training.run import Run
 from mtl.training.task import HIGHER_IS_BETTER, MultiTask
 
@@ -48,8 +49,10 @@ class RunRecorder(RunCallback):
 
     STATUS_SECONDS = 0.5  # how often run.json is written
 
-    def __init__(self, run: Run):
+    def __init__(self, run: Run, first_epoch: int = 0):
+        """first_epoch: epochs that the starting weights have behind them."""
         super().__init__(run)
+        self._first_epoch = first_epoch
         self._last_status = 0.0
         self._photos, self._since = 0, time.monotonic()
         self._rate = 0.0
@@ -64,15 +67,15 @@ class RunRecorder(RunCallback):
     ) -> None:
         assert isinstance(task, MultiTask)
         self._photos += len(batch)
+        losses = {name: round(float(value), 6) for name, value in outputs.items()}
+        _require_finite("loss", losses["loss"], trainer)
         self.run.append_event(
             {
                 "event": "step",
                 "step": trainer.global_step,
                 "epoch": trainer.current_epoch + 1,
                 "epochs_done": round(trainer.current_epoch + (batch_idx + 1) / trainer.num_training_batches, 5),
-                "loss": _number(outputs["loss"]),
-                "classification_loss": _number(outputs["classification"]),
-                "segmentation_loss": _number(outputs["segmentation"]),
+                **losses,
                 "lr": task.lr,
             }
         )
@@ -90,7 +93,7 @@ class RunRecorder(RunCallback):
             self._rate = measured if not self._rate else 0.7 * self._rate + 0.3 * measured
         self._photos, self._since = 0, now
         self._last_status = now
-        steps = int(trainer.num_training_batches) * int(trainer.max_epochs or 0)
+        steps = int(trainer.num_training_batches) * (int(trainer.max_epochs or 0) - self._first_epoch)
         seconds = self._seconds_before + now - self._start
         step = trainer.global_step
         self.run.update(
@@ -105,9 +108,15 @@ class RunRecorder(RunCallback):
     def on_train_epoch_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         assert isinstance(task, MultiTask)
         epoch = trainer.current_epoch + 1
+        _require_finite("val_loss", task.epoch_metrics["val_loss"], trainer)
         self.run.append_event({"event": "epoch", "step": trainer.global_step, "epoch": epoch, **task.epoch_metrics})
         self.run.write_history()
         self.run.update(state="saving", epoch=epoch, step=trainer.global_step)
+
+
+def _require_finite(name: str, value: float, trainer: pl.Trainer) -> None:
+    if not math.isfinite(value):
+        raise RunError(f"{name} is {value} at step {trainer.global_step}: the training diverged; take a lower lr")
 
 
 class SamplePredictions(RunCallback):
@@ -163,8 +172,11 @@ class KeepBestAndLast(RunCallback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         assert isinstance(task, MultiTask)
-        if self._improved(task.epoch_metrics[self.metric]):
-            self.best = task.epoch_metrics[self.metric]
+        value = task.epoch_metrics.get(self.metric)
+        if value is None:
+            raise RunError(f"{self.metric}: no validation photo has what it needs; take another best_metric")
+        if self._improved(value):
+            self.best = value
             epoch = trainer.current_epoch + 1
             self._write_best(trainer, task, epoch)
             self.run.update(best_epoch=epoch, best=task.epoch_metrics)
@@ -211,7 +223,3 @@ class AtomicCheckpointIO(CheckpointIO):
 
     def remove_checkpoint(self, path: Any) -> None:
         path.unlink(missing_ok=True)
-
-
-def _number(value: Tensor) -> float:
-    return round(float(value), 6)

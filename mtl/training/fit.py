@@ -1,6 +1,7 @@
 """A training run from its settings to its end: one readable page. Logging, saving and stopping listen to it."""
 
 import logging
+import os
 import platform
 import warnings
 from collections.abc import Callable, Iterator
@@ -30,7 +31,7 @@ from mtl.training.callbacks import (
     StopRequested,
 )
 from mtl.training.run import Run
-from mtl.training.start import choose_start, is_frozen_lite0, load_start
+from mtl.training.start import BUILT_IN_STARTS, choose_start, is_frozen_lite0, load_checkpoint, load_start
 from mtl.training.task import HIGHER_IS_BETTER, MultiTask
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 CheckProgress = Callable[[int, int], None]  # (photos read, of how many)
 
 # What may differ from the run's own settings when it is resumed; anything else would be another run.
-CHANGEABLE_ON_RESUME = {"data_dir", "epochs", "device", "threads", "output_dir", "early_stopping_patience"}
+CHANGEABLE_ON_RESUME = {"data_dir", "epochs", "device", "threads", "output_dir"}
 
 
 @dataclass(frozen=True)
@@ -50,80 +51,149 @@ class Job:
     config: TrainConfig
     folder: DataFolder
     device: torch.device
+    start: str  # imagenet, lite0, none, or the name of a checkpoint
+    activation: str
     resumed: bool = False
-    start: Checkpoint | None = None  # whose weights, optimizer and epoch to begin from
+    weights: Checkpoint | None = None  # to begin from
+    goes_on: bool = False  # from the weights' optimizer and epoch, too
 
 
 def train(
     config: TrainConfig | None = None,
     *,
     resume: str | Path | None = None,
+    overrides: dict[str, Any] | None = None,
     show_progress: bool = False,
     check_progress: CheckProgress | None = None,
 ) -> Run:
     """Train, and return the run's folder. Raises MtlError where the data or a setting is wrong.
 
     resume: a run's folder goes on exactly where its last.ckpt stands, with its own settings where `config` is None;
-    a .pth starts a new run from its weights, optimizer and epoch. show_progress: bars in the terminal.
+    a .pth starts a new run from its weights, optimizer and epoch. overrides: settings to change in either case.
+    show_progress: bars in the terminal.
     """
-    job = open_job(config, resume)
+    job = open_job(config, resume, overrides)
     run_job(job, show_progress=show_progress, check_progress=check_progress)
     return job.run
 
 
-def open_job(config: TrainConfig | None = None, resume: str | Path | None = None) -> Job:
-    """Check what can be checked at once, and make or open the run's folder."""
-    run, start = None, None
-    if resume is not None and str(resume).endswith(".pth"):
-        start = read_checkpoint(resume)
-    elif resume is not None:
-        run = Run(resume)
-        config = _resumed_config(run, config)
-    config = config or TrainConfig()
-    if start and start.epoch >= config.epochs:
-        raise ConfigError(f"epochs: got {config.epochs}, but {start.name} has {start.epoch} already; take more")
-    folder = read_folder(config)
-    require_trainable(folder, config)
-    device = choose_device(config.device)
-    job = Job(run or Run.create(config), config, folder, device, resumed=run is not None, start=start)
+def open_job(
+    config: TrainConfig | None = None, resume: str | Path | None = None, overrides: dict[str, Any] | None = None
+) -> Job:
+    """Check what can be checked without decoding a photo, then make or open the run's folder."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError(f"WORLD_SIZE: got {os.environ['WORLD_SIZE']}; one process trains, start it without torchrun")
+    if resume is not None and not str(resume).endswith(".pth"):
+        return _reopen_job(Run(resume), config, overrides or {})
+    config = (config or TrainConfig()).replace(**(overrides or {}))
+    weights = read_checkpoint(resume) if resume is not None else None
+    start = weights.name if weights else choose_start(config.init)
+    if weights is None and start not in BUILT_IN_STARTS:
+        weights = read_checkpoint(start)
+    folder, device = _trainable_folder(config), choose_device(config.device)
+    if weights:
+        _require_fit(weights, folder, config, goes_on=resume is not None)
+    frozen_lite0 = is_frozen_lite0(start, config.freeze_backbone)
+    activation = weights.model_config.activation if weights else "relu6" if frozen_lite0 else "silu"
+    run = Run.create(config)
+    job = Job(run, config, folder, device, start, activation, weights=weights, goes_on=resume is not None)
+    run.write_config(_settings(job))
     # At once, so that whoever asks next finds the run live, and a stop that is asked for from now on counts.
-    job.run.claim()
+    run.claim(config.epochs)
     return job
 
 
-def _resumed_config(run: Run, config: TrainConfig | None) -> TrainConfig:
-    if run.status().live:
+def _reopen_job(run: Run, config: TrainConfig | None, overrides: dict[str, Any]) -> Job:
+    status = run.status()
+    if status.live:
         raise RunError(f"{run.name}: it is being trained right now; stop it first")
     if not run.last_file.is_file():
-        raise RunError(f"{run.name}: it was stopped before its first checkpoint; start it anew")
-    if config is None:
-        return run.config
-    for name in set(TrainConfig.model_fields) - CHANGEABLE_ON_RESUME:
+        raise RunError(f"{run.name}: it ended before its first checkpoint; start it anew")
+    config = (config or run.config).replace(**overrides)
+    for name in sorted(set(TrainConfig.model_fields) - CHANGEABLE_ON_RESUME):
         ours, theirs = getattr(config, name), getattr(run.config, name)
         if ours != theirs:
             raise ConfigError(f"{name}: got {ours!r}, but the run has {theirs!r}; leave it, or start a new run")
-    return config
+    if config.epochs < status.epoch or (config.epochs == status.epoch and status.state == "finished"):
+        raise ConfigError(f"epochs: got {config.epochs}, but {run.name} has {status.epoch} already; take more")
+    folder, device, saved = _trainable_folder(config), choose_device(config.device), run.settings
+    if folder.digest() != saved["data_digest"]:
+        raise RunError(f"{run.name}: its photos, labels or split have changed; put them back, or start a new run")
+    job = Job(run, config, folder, device, saved["start"], saved["model"]["activation"], resumed=True)
+    run.write_config(_settings(job))
+    run.claim(config.epochs)
+    return job
+
+
+def _trainable_folder(config: TrainConfig) -> DataFolder:
+    folder = read_folder(config)
+    require_trainable(folder, config)
+    return folder
+
+
+def _require_fit(weights: Checkpoint, folder: DataFolder, config: TrainConfig, *, goes_on: bool) -> None:
+    """Refuse starting weights that cannot be loaded, and an optimizer or epoch that cannot be gone on from."""
+    weights.network()
+    if not goes_on:
+        return
+    if weights.model_config.classes != folder.classes:
+        raise ConfigError(
+            f"{weights.name} knows the classes {', '.join(weights.model_config.classes.names)}, the data "
+            f"{', '.join(folder.classes.names)}; take --init instead of --resume, which makes a new class head"
+        )
+    if weights.epoch >= config.epochs:
+        raise ConfigError(f"epochs: got {config.epochs}, but {weights.name} has {weights.epoch} already; take more")
+
+
+def _model_config(job: Job) -> ModelConfig:
+    return ModelConfig(
+        classes=job.folder.classes,
+        class_counts=job.folder.class_counts(),
+        mask_count=sum(sample.mask is not None for sample in job.folder.train),
+        image_size=job.config.image_size,
+        center_crop=job.config.center_crop,
+        dropout=job.config.dropout,
+        activation=job.activation,
+    )
+
+
+def _settings(job: Job) -> dict[str, Any]:
+    """The run's config.json."""
+    return {
+        "train": job.config.model_dump(mode="json"),
+        "model": _model_config(job).model_dump(mode="json"),
+        "start": job.start,
+        "photos": {"train": len(job.folder.train), "val": len(job.folder.val)},
+        "data_digest": job.folder.digest(),
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+    }
 
 
 def run_job(job: Job, *, show_progress: bool = False, check_progress: CheckProgress | None = None) -> None:
     """Train to the end, or to a stop; the run's folder says how it went, also where this raises."""
     run = job.run
+    threads = torch.get_num_threads()
     with _logged_to(run):
         try:
             _check_data(job, check_progress)
             _fit(job, _prepare(job), show_progress)
             run.update(state="finished", message="", seconds_left=0)
         except StopRequested:
-            run.update(state="stopped", message="stopped on request; it can be resumed", seconds_left=None)
+            run.update(state="stopped", message=f"stopped on request; {run.what_now}", seconds_left=None)
+        except (KeyboardInterrupt, SystemExit):
+            # Lightning makes an exit of the interrupt.
+            run.update(state="stopped", message=f"interrupted; {run.what_now}", seconds_left=None)
+            raise KeyboardInterrupt from None
         except MtlError as error:
             run.update(state="failed", message=str(error))
             raise
         # The edge of a job: whatever happened is noted in the run's folder before it goes on.
-        except BaseException as error:
-            log.exception("the run failed")
+        except Exception as error:
+            log.info("the run failed", exc_info=True)
             run.update(state="failed", message=f"{type(error).__name__}: {error}")
             raise
         finally:
+            torch.set_num_threads(threads)
             run.stop_file.unlink(missing_ok=True)
 
 
@@ -140,48 +210,23 @@ def _check_data(job: Job, progress: CheckProgress | None) -> None:
 
     report = check_folder(job.folder, step)
     report.require_readable()
+    job.run.update(warnings=report.warnings)
     for warning in report.warnings:
         log.warning("%s", warning)
 
 
 def _prepare(job: Job) -> MultiTask:
-    """The network with its starting weights, and the settings on disk."""
-    config, folder = job.config, job.folder
-    start = choose_start(config.init)
-    model_config = ModelConfig(
-        classes=folder.classes,
-        class_counts=folder.class_counts(),
-        image_size=config.image_size,
-        center_crop=config.center_crop,
-        dropout=config.dropout,
-        activation=_activation(job, start),
-    )
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    torch.manual_seed(config.seed)
-    network = MultiTaskNetwork(model_config).to(memory_format=torch.channels_last)
-    settings = {
-        "train": config.model_dump(mode="json"),
-        "model": model_config.model_dump(mode="json"),
-        "start": job.start.name if job.start else start,
-        "photos": {"train": len(folder.train), "val": len(folder.val)},
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
-    }
-    if job.resumed:
-        settings["start"] = job.run.settings["start"]
-    elif job.start:
-        job.start.load_into(network)
-    else:
-        load_start(network, start)
-    job.run.write_config(settings)
-    log.info("starting weights: %s; %d + %d photos", settings["start"], len(folder.train), len(folder.val))
-    return MultiTask(network, config, job.start.optimizer if job.start else None)
-
-
-def _activation(job: Job, start: str) -> str:
-    if job.start:
-        return job.start.model_config.activation
-    return "relu6" if is_frozen_lite0(start, job.config.freeze_backbone) else "silu"
+    """The network with its starting weights."""
+    if job.config.threads:
+        torch.set_num_threads(job.config.threads)
+    torch.manual_seed(job.config.seed)
+    network = MultiTaskNetwork(_model_config(job)).to(memory_format=torch.channels_last)
+    if job.weights:
+        load_checkpoint(network, job.weights)
+    elif not job.resumed:
+        load_start(network, job.start)
+    log.info("starting weights: %s; %d + %d photos", job.start, len(job.folder.train), len(job.folder.val))
+    return MultiTask(network, job.config, job.weights.optimizer if job.weights and job.goes_on else None)
 
 
 def _fit(job: Job, task: MultiTask, show_progress: bool) -> None:
@@ -199,7 +244,7 @@ def _fit(job: Job, task: MultiTask, show_progress: bool) -> None:
         devices=[job.device.index or 0] if job.device.type == "cuda" else 1,
         precision=choose_precision(config.precision, job.device),
         gradient_clip_val=config.gradient_clip or None,
-        callbacks=_callbacks(run, config, show_progress),
+        callbacks=_callbacks(job),
         plugins=[AtomicCheckpointIO()],
         default_root_dir=run.path,
         logger=False,
@@ -209,8 +254,8 @@ def _fit(job: Job, task: MultiTask, show_progress: bool) -> None:
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )
-    if job.start:
-        _count_epochs_from(trainer, job.start.epoch)
+    if job.weights and job.goes_on:
+        _count_epochs_from(trainer, job.weights.epoch)
     run.update(message="", state="training")
     with warnings.catch_warnings():
         # The dataset decodes in threads, which is what this asks worker processes for.
@@ -227,12 +272,17 @@ def _count_epochs_from(trainer: pl.Trainer, epoch: int) -> None:
     progress.ready = progress.started = progress.processed = progress.completed = epoch
 
 
-def _callbacks(run: Run, config: TrainConfig, show_progress: bool) -> list[Callback]:
-    callbacks: list[Callback] = [RunRecorder(run), SamplePredictions(run)]
+def _callbacks(job: Job) -> list[Callback]:
+    run, config = job.run, job.config
+    first_epoch = job.weights.epoch if job.weights and job.goes_on else 0
+    callbacks: list[Callback] = [RunRecorder(run, first_epoch), SamplePredictions(run)]
     if config.early_stopping_patience:
         mode = "max" if config.best_metric in HIGHER_IS_BETTER else "min"
-        callbacks.append(EarlyStopping(config.best_metric, mode=mode, patience=config.early_stopping_patience))
-    # After the others, so that what is saved holds their states.
+        patience = config.early_stopping_patience
+        # After the validation: Lightning would else call it last, and last.ckpt would miss its count of this epoch.
+        callbacks.append(
+            EarlyStopping(config.best_metric, mode=mode, patience=patience, check_on_train_epoch_end=False)
+        )
     return [*callbacks, KeepBestAndLast(run, config.best_metric), StopOnRequest(run)]
 
 

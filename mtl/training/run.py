@@ -18,6 +18,7 @@ import psutil
 
 from mtl.config import TrainConfig
 from mtl.errors import ConfigError, RunError
+from mtl.files import write_text
 
 State = Literal[
     "preparing", "training", "validating", "saving", "stopping", "finished", "stopped", "failed", "interrupted"
@@ -53,6 +54,7 @@ class RunStatus:
     train_seconds: float = 0.0
     best_epoch: int | None = None
     best: dict[str, float] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)  # of the data check
 
     @property
     def live(self) -> bool:
@@ -133,7 +135,7 @@ class Run:
             return RunStatus(state="failed", message="its run.json is damaged; its weights may still be good")
         if status.live and not _is_running(status.pid, status.pid_started):
             return replace(
-                status, state="interrupted", message="its process ended before the run did; it can be resumed"
+                status, state="interrupted", message=f"its process ended before the run did; {self.what_now}"
             )
         # Whoever asks for the stop must not write run.json, which belongs to the process that trains.
         return replace(status, state="stopping") if status.live and self.stop_file.exists() else status
@@ -143,10 +145,17 @@ class Run:
         status = json.loads(self.status_file.read_text(encoding="utf-8"))
         _write_json(self.status_file, status | changes | {"updated": _now()})
 
-    def claim(self) -> None:
-        """Note this process as the one that trains the run."""
+    def claim(self, epochs: int) -> None:
+        """Note this process as the one that trains the run, to that many epochs."""
         self.stop_file.unlink(missing_ok=True)
-        self.update(pid=os.getpid(), pid_started=psutil.Process().create_time(), state="preparing", message="")
+        self.update(
+            epochs=epochs, pid=os.getpid(), pid_started=psutil.Process().create_time(), state="preparing", message=""
+        )
+
+    @property
+    def what_now(self) -> str:
+        """What can be done with a run that ended early."""
+        return "it can be resumed" if self.last_file.is_file() else "it had saved nothing yet; start it anew"
 
     def request_stop(self) -> None:
         self.stop_file.touch()
@@ -191,9 +200,7 @@ class Run:
     def cut_back(self, step: int) -> None:
         """Forget the events after `step`, which a resumed run is going to repeat."""
         kept = [event for event in self.events() if event["step"] <= step]
-        temporary = self.metrics_file.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(event) + "\n" for event in kept), encoding="utf-8")
-        temporary.replace(self.metrics_file)
+        write_text(self.metrics_file, "".join(json.dumps(event) + "\n" for event in kept))
 
     def write_history(self) -> None:
         """`multitask_history.json`, from the epochs in `metrics.jsonl`."""
@@ -225,6 +232,5 @@ def _now() -> str:
 
 
 def _write_json(path: Path, content: Any) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    # Twice a second during training: not worth waiting for the disk.
+    write_text(path, json.dumps(content, indent=2) + "\n", durable=False)

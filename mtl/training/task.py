@@ -28,7 +28,8 @@ class EpochLoss:
 
     def add(self, sums: LossSums) -> None:
         parts = torch.stack([sums.classification, sums.classified, sums.segmentation, sums.segmented])
-        self.sums = self.sums.to(parts.device) + parts.detach()
+        # On the CPU: Apple's GPUs have no double precision.
+        self.sums += parts.detach().cpu().double()
 
     def means(self) -> tuple[float, float]:
         """(classification, segmentation); 0 where no sample had the target."""
@@ -99,11 +100,13 @@ class MultiTask(pl.LightningModule):
         sums = self.losses(class_logits, seg_logits, batch, masks)
         self.train_loss.add(sums)
         classification, segmentation = sums.means()
-        return {
-            "loss": self.weighted(classification, segmentation),
-            "classification": classification.detach(),
-            "segmentation": segmentation.detach(),
-        }
+        outputs = {"loss": self.weighted(classification, segmentation)}
+        # A batch without a label or a mask has no such loss; 0 would pull the curves down.
+        if sums.classified:
+            outputs["classification_loss"] = classification.detach()
+        if sums.segmented:
+            outputs["segmentation_loss"] = segmentation.detach()
+        return outputs
 
     # ---- the learning rate
 
@@ -125,10 +128,12 @@ class MultiTask(pl.LightningModule):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         step, config = self.trainer.global_step, self.config
         # At most one epoch: a small data folder must not spend its whole run warming up.
-        warmup_steps = min(config.warmup_steps, int(self.trainer.num_training_batches))
+        # An optimizer that goes on is warm already.
+        warmup_steps = 0 if self._optimizer_state else min(config.warmup_steps, int(self.trainer.num_training_batches))
         warmup = min(1.0, (step + 1) / max(warmup_steps, 1))
         if config.schedule == "cosine":
-            progress = min(1.0, step / (config.epochs * self.trainer.num_training_batches))
+            batches = self.trainer.num_training_batches
+            progress = min(1.0, (self.current_epoch * batches + batch_idx) / (config.epochs * batches))
             self._set_lr(config.lr * warmup * 0.5 * (1 + math.cos(math.pi * progress)))
         elif step < warmup_steps:
             self._set_lr(config.lr * warmup)

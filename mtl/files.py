@@ -1,0 +1,43 @@
+"""Writing a file so that a reader sees the old one or the new one, never half of it."""
+
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+REPLACE_SECONDS = 2.0
+
+
+def write_atomically(path: Path, write: Callable[[Path], object], *, durable: bool = True) -> None:
+    """Let `write` fill a file beside `path`, which then takes its place; `durable`: it has reached the disk first."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        if durable:
+            with temporary.open("rb+") as written:
+                os.fsync(written.fileno())
+        temporary.chmod(0o644)
+        _replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str, *, durable: bool = True) -> None:
+    """Write UTF-8 text."""
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"), durable=durable)
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    deadline = time.monotonic() + REPLACE_SECONDS
+    while True:
+        try:
+            temporary.replace(path)
+            return
+        except PermissionError:
+            # Windows refuses while somebody reads the old file, which the page does each second.
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
