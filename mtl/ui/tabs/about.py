@@ -16,8 +16,8 @@ It is **not a medical device** and names no disease and no risk. An outlined les
 harmless, and a photo without an outline says nothing about health. Ask a doctor about any change of your skin.
 
 ### The shipped model
-Trained on 4,221 photos: 2,230 dermoscopic close-ups of the ISIC 2018 challenge with drawn lesion masks (CC-0), and
-photos of hair and skin types collected on the web, whose rights are unknown: **not for commercial use**. It has seen no
+Trained and measured on 4,754 photos: 2,230 dermoscopic close-ups of the ISIC 2018 challenge with drawn lesion masks
+(CC-0), and photos of hair and skin types collected on the web, whose rights are unknown: **not for commercial use**. It has seen no
 photo of the class *sensitive* and never answers it. Its labels of skin types are weak, so its skin types are too.
 `checkpoints/default/README.md` has its figures.
 
