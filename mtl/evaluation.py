@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
 from mtl.analysis.engine import Engine
@@ -14,13 +13,15 @@ from mtl.analysis.predict import Analysis, analyse
 from mtl.config import ModelConfig
 from mtl.data.folder import Sample
 from mtl.errors import DataError
-from mtl.frame import map_to_photo
 from mtl.metrics import (
     accuracy,
     balanced_accuracy,
+    confusion_matrix,
     dice_jaccard,
     expected_calibration_error,
+    label_candidates,
     overlap_counts,
+    predicted_ids,
     threshold_jaccard,
 )
 from mtl.photo import read_mask, read_photo
@@ -36,8 +37,17 @@ class _Results:
     names: list[str] = field(default_factory=list)
     overlaps: list[torch.Tensor] = field(default_factory=list)  # (3,) counts, of photos with a lesion
     false_positive_areas: list[float] = field(default_factory=list)  # share of the photo, of photos without one
-    labelled: list[tuple[np.ndarray, int]] = field(default_factory=list)  # ((C,) probabilities, class id)
-    labelled_photos: int = 0
+    probabilities: list[np.ndarray] = field(default_factory=list)  # (C,) of each photo
+    targets: list[tuple[int, ...]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """Each label, what was predicted for it, and how surely each class that it competes with."""
+
+    ids: np.ndarray  # (n,)
+    predicted: np.ndarray  # (n,)
+    probabilities: np.ndarray  # (n, C), 0 for what the label does not compete with
 
 
 def evaluate(
@@ -45,16 +55,18 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measure over photos; the result's layout is fixed: segmentation, classification, lesion_free.
 
-    A figure without photos is None. Dice and Jaccard are means over photos with a lesion, at the mask's own size;
-    a photo with labels in several groups counts once for each, read within the group.
+    A figure without photos is None, and so is that of a task which the checkpoint was not trained in. Dice and Jaccard
+    are means over photos with a lesion, at the mask's own size; a photo with labels in several groups counts once for
+    each, read within the group.
     """
     results = _Results()
     for start in range(0, len(samples), BATCH_SIZE):
         part = samples[start : start + BATCH_SIZE]
         analyses = analyse([read_photo(sample.photo) for sample in part], engine, config)
         for sample, analysis in zip(part, analyses, strict=True):
-            _measure_mask(results, sample, analysis, config)
-            _measure_class(results, sample, analysis, config)
+            _measure_mask(results, sample, analysis)
+            results.probabilities.append(analysis.probabilities)
+            results.targets.append(sample.target)
         if progress:
             progress(min(start + BATCH_SIZE, len(samples)), len(samples))
     return {
@@ -77,29 +89,16 @@ def require_same_classes(config: ModelConfig, names: Sequence[str]) -> None:
         )
 
 
-def _measure_mask(results: _Results, sample: Sample, analysis: Analysis, config: ModelConfig) -> None:
-    if sample.mask is None:
+def _measure_mask(results: _Results, sample: Sample, analysis: Analysis) -> None:
+    if sample.mask is None or not analysis.mask_trained:
         return
     truth = read_mask(sample.mask).astype(bool)
-    logits = map_to_photo(analysis.mask_logits, truth.shape[0], truth.shape[1], config.center_crop, outside=-30.0)
-    predicted = expit(logits) >= analysis.threshold
+    predicted = analysis.confidence_at(truth.shape[0], truth.shape[1]) >= analysis.threshold
     if truth.any():
         results.overlaps.append(overlap_counts(torch.from_numpy(predicted[None]), torch.from_numpy(truth[None]))[0])
         results.names.append(sample.name)
     else:
         results.false_positive_areas.append(float(predicted.mean()))
-
-
-def _measure_class(results: _Results, sample: Sample, analysis: Analysis, config: ModelConfig) -> None:
-    labels = [(group, class_id) for group, class_id in enumerate(sample.target) if class_id >= 0]
-    results.labelled_photos += bool(labels)
-    for group, class_id in labels:
-        probabilities = analysis.probabilities
-        if len(labels) > 1:
-            ids = list(config.classes.group_ids.values())[group]
-            probabilities = np.zeros(len(probabilities))
-            probabilities[ids.start : ids.stop] = analysis.groups[group].probabilities
-        results.labelled.append((probabilities, class_id))
 
 
 def _segmentation(results: _Results) -> dict[str, Any]:
@@ -115,56 +114,67 @@ def _segmentation(results: _Results) -> dict[str, Any]:
 
 
 def _classification(results: _Results, config: ModelConfig) -> dict[str, Any]:
-    classes = len(config.classes.names)
-    probabilities = np.array([p for p, _ in results.labelled]).reshape(-1, classes)
-    labels = np.array([class_id for _, class_id in results.labelled], dtype=int)
-    figures: dict[str, Any] = {"images": results.labelled_photos, **_class_figures(probabilities, labels)}
-    figures["per_class"] = dict(_per_class(probabilities, labels, config))
-    figures["groups"] = {}
-    for group, ids in config.classes.group_ids.items():
-        inside = (labels >= ids.start) & (labels < ids.stop)
-        part = probabilities[inside][:, ids.start : ids.stop]
-        part = part / part.sum(axis=1, keepdims=True).clip(min=1e-12)
-        figures["groups"][group] = {"images": int(inside.sum()), **_class_figures(part, labels[inside] - ids.start)}
-    return figures
+    labels, photos = _read_labels(results, config, within_groups=False)
+    within, _ = _read_labels(results, config, within_groups=True)
+    return {
+        "images": photos,
+        **_class_figures(labels),
+        "per_class": dict(_per_class(labels, config)),
+        "groups": {group: _group_figures(within, ids) for group, ids in config.classes.group_ids.items()},
+    }
 
 
-def _class_figures(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float | None]:
-    """Of (n, k) probabilities and (n,) labels 0..k-1; classes without photos are left out of the means."""
-    predicted = probabilities.argmax(axis=1) if len(labels) else labels
-    confusion = np.zeros((probabilities.shape[1],) * 2, dtype=int)
-    np.add.at(confusion, (labels, predicted), 1)
-    aurocs = [score for k in range(probabilities.shape[1]) if (score := _auroc(probabilities, labels, k)) is not None]
+def _read_labels(results: _Results, config: ModelConfig, *, within_groups: bool) -> tuple[_Labels, int]:
+    """The labels, and on how many photos they stand."""
+    group_ids = list(config.classes.group_ids.values())
+    scores = np.array(results.probabilities).reshape(-1, len(config.trained))
+    targets = np.array(results.targets, dtype=int).reshape(-1, len(group_ids))
+    photos, _, candidates = label_candidates(targets, group_ids, config.trained, within_groups=within_groups)
+    ids, predicted = predicted_ids(scores, targets, group_ids, config.trained, within_groups=within_groups)
+    odds = np.where(candidates, scores[photos], 0.0)
+    labels = _Labels(ids, predicted, odds / odds.sum(axis=1, keepdims=True).clip(min=1e-12))
+    return labels, len(np.unique(photos))
+
+
+def _group_figures(labels: _Labels, ids: range) -> dict[str, Any]:
+    inside = (labels.ids >= ids.start) & (labels.ids < ids.stop)
+    part = _Labels(labels.ids[inside], labels.predicted[inside], labels.probabilities[inside])
+    return {"images": int(inside.sum()), **_class_figures(part)}
+
+
+def _class_figures(labels: _Labels) -> dict[str, float | None]:
+    """Classes without photos are left out of the means."""
+    classes = labels.probabilities.shape[1]
+    confusion = confusion_matrix(labels.ids, labels.predicted, classes)
+    aurocs = [score for class_id in range(classes) if (score := _auroc(labels, class_id)) is not None]
+    sureness, correct = labels.probabilities.max(axis=1), labels.predicted == labels.ids
     return {
         "accuracy": accuracy(confusion),
         "balanced_accuracy": balanced_accuracy(confusion),
         "macro_auroc": _mean(aurocs),
-        "ece": expected_calibration_error(probabilities.max(axis=1), predicted == labels) if len(labels) else None,
+        "ece": expected_calibration_error(sureness, correct) if len(correct) else None,
     }
 
 
-def _auroc(probabilities: np.ndarray, labels: np.ndarray, class_id: int) -> float | None:
+def _auroc(labels: _Labels, class_id: int) -> float | None:
     """One class against the rest; None where one side has no photo."""
-    positive = labels == class_id
+    positive = labels.ids == class_id
     if not positive.any() or positive.all():
         return None
-    return float(roc_auc_score(positive, probabilities[:, class_id]))
+    return float(roc_auc_score(positive, labels.probabilities[:, class_id]))
 
 
-def _per_class(
-    probabilities: np.ndarray, labels: np.ndarray, config: ModelConfig
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    predicted = probabilities.argmax(axis=1) if len(labels) else labels
+def _per_class(labels: _Labels, config: ModelConfig) -> Iterator[tuple[str, dict[str, Any]]]:
     for class_id, name in enumerate(config.classes.names):
-        photos = labels == class_id
+        photos = labels.ids == class_id
         yield (
             name,
             {
                 "images": int(photos.sum()),
                 "trained": config.trained[class_id],
-                "recall": _mean(predicted[photos] == class_id),
-                "precision": _mean(labels[predicted == class_id] == class_id),
-                "auroc": _auroc(probabilities, labels, class_id),
+                "recall": _mean(labels.predicted[photos] == class_id),
+                "precision": _mean(labels.ids[labels.predicted == class_id] == class_id),
+                "auroc": _auroc(labels, class_id),
             },
         )
 

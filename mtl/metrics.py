@@ -1,5 +1,7 @@
 """Figures of merit for both tasks. Photos without the target are never passed in: who calls selects first."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -37,6 +39,52 @@ def balanced_accuracy(confusion: np.ndarray) -> float | None:
 def accuracy(confusion: np.ndarray) -> float | None:
     """Share of photos on the diagonal of a (truth, predicted) count matrix; None without photos."""
     return float(np.trace(confusion) / confusion.sum()) if confusion.sum() else None
+
+
+def label_candidates(
+    targets: np.ndarray,
+    group_ids: Sequence[range],
+    trained: Sequence[bool] | np.ndarray,
+    *,
+    within_groups: bool = False,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What each class label is compared with: (photo (n,), label (n,), candidates (n, C) bool), one row a label.
+
+    The one rule of every class figure. targets (N, groups): a class id for each group, or below 0 where there is
+    none; trained (C,). A photo's only label competes with all trained classes, several with those of their own group,
+    as in the loss; `within_groups`: every label does. A label without any candidate has no row: nothing was predicted.
+    """
+    photos, groups = np.nonzero(targets >= 0)
+    labels = targets[photos, groups]
+    members = np.array([[class_id in ids for class_id in range(len(trained))] for ids in group_ids])
+    alone = (targets >= 0).sum(axis=1)[photos] == 1
+    everywhere = alone[:, None] & (not within_groups)
+    candidates = np.asarray(trained, dtype=bool) & (members[groups] | everywhere)
+    answered = candidates.any(axis=1)
+    return photos[answered], labels[answered], candidates[answered]
+
+
+def predicted_ids(
+    scores: np.ndarray,
+    targets: np.ndarray,
+    group_ids: Sequence[range],
+    trained: Sequence[bool] | np.ndarray,
+    *,
+    within_groups: bool = False,
+) -> tuple[np.ndarray, np.ndarray]:
+    """(label (n,), predicted class id (n,)), one entry a label, from logits or probabilities (N, C).
+
+    See `label_candidates` for which classes a label competes with.
+    """
+    photos, labels, candidates = label_candidates(targets, group_ids, trained, within_groups=within_groups)
+    return labels, np.where(candidates, scores[photos], -np.inf).argmax(axis=1)
+
+
+def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """(n,) class ids and (n,) predicted ones -> (classes, classes) counts, truth by row."""
+    confusion = np.zeros((classes, classes), dtype=int)
+    np.add.at(confusion, (labels, predicted), 1)
+    return confusion
 
 
 def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> float:

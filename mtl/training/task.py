@@ -14,7 +14,7 @@ from mtl.data.augment import augment
 from mtl.data.dataset import Batch
 from mtl.errors import CheckpointError
 from mtl.losses import LossSums, multitask_sums
-from mtl.metrics import accuracy, balanced_accuracy, dice_jaccard, overlap_counts
+from mtl.metrics import accuracy, balanced_accuracy, confusion_matrix, dice_jaccard, overlap_counts, predicted_ids
 from mtl.model import MultiTaskNetwork
 
 HIGHER_IS_BETTER = {"val_jaccard", "val_dice", "val_accuracy", "val_balanced_accuracy"}
@@ -158,28 +158,20 @@ class MultiTask(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         self.val_loss = EpochLoss()
-        classes = self.network.config.num_classes_classification
-        self._confusion = torch.zeros(classes, classes, dtype=torch.int64)
+        self._class_logits: list[Tensor] = []
+        self._targets: list[Tensor] = []
         self._overlaps: list[Tensor] = []
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         masks = batch.masks / 255
         class_logits, seg_logits, _ = self(batch.photos / 255)
         self.val_loss.add(self.losses(class_logits, seg_logits, batch, masks))
-        self._count_classes(class_logits, batch.targets)
+        self._class_logits.append(class_logits.float().cpu())
+        self._targets.append(batch.targets.cpu())
         predicted = F.interpolate(seg_logits.float(), masks.shape[-2:], mode="bilinear") >= 0
         counts = overlap_counts(predicted[batch.has_mask], masks[batch.has_mask] > 0.5).cpu()
         # Dice and Jaccard say nothing about a photo without a lesion.
         self._overlaps.append(counts[counts[:, 2] > 0])
-
-    def _count_classes(self, class_logits: Tensor, targets: Tensor) -> None:
-        """Each label against the likeliest class of its own group."""
-        logits = class_logits.float().masked_fill(~self.trained, float("-inf"))
-        for group, ids in enumerate(self.group_ids):
-            labelled = targets[:, group] >= 0
-            predicted = logits[labelled][:, ids.start : ids.stop].argmax(dim=1) + ids.start
-            pairs = torch.stack([targets[labelled, group], predicted], dim=1).cpu()
-            self._confusion.index_put_(tuple(pairs.T), torch.ones(len(pairs), dtype=torch.int64), accumulate=True)
 
     def on_validation_epoch_end(self) -> None:
         train_parts, val_parts = self.train_loss.means(), self.val_loss.means()
@@ -194,16 +186,23 @@ class MultiTask(pl.LightningModule):
             self._plateau.step(self.epoch_metrics["val_loss"])
 
     def _validation_scores(self) -> dict[str, float | None]:
-        confusion = self._confusion.numpy()
+        confusion, within = self._confusion(within_groups=False), self._confusion(within_groups=True)
         scores = {"val_accuracy": accuracy(confusion), "val_balanced_accuracy": balanced_accuracy(confusion)}
         for group, ids in self.network.config.classes.group_ids.items():
-            part = confusion[ids.start : ids.stop, ids.start : ids.stop]
+            part = within[ids.start : ids.stop, ids.start : ids.stop]
             scores[f"val_balanced_accuracy_{group.replace(' ', '_')}"] = balanced_accuracy(part)
         overlaps = torch.cat(self._overlaps)
         if len(overlaps):
             dice, jaccard = dice_jaccard(overlaps)
             scores |= {"val_dice": dice.mean().item(), "val_jaccard": jaccard.mean().item()}
         return scores
+
+    def _confusion(self, *, within_groups: bool) -> np.ndarray:
+        """(truth, predicted) counts over the validation photos, as `evaluate` reads them."""
+        config = self.network.config
+        logits, targets = torch.cat(self._class_logits).numpy(), torch.cat(self._targets).numpy()
+        labels, predicted = predicted_ids(logits, targets, self.group_ids, config.trained, within_groups=within_groups)
+        return confusion_matrix(labels, predicted, config.num_classes_classification)
 
     # ---- what a checkpoint holds besides weights and optimizer
 
