@@ -9,6 +9,7 @@ from mtl.analysis.engine import EagerEngine
 from mtl.analysis.predict import Analysis, GroupAnswer, analyse, to_dict
 from mtl.checkpoint import Checkpoint, read_checkpoint
 from mtl.device import choose_device
+from mtl.errors import CheckpointError
 from mtl.photo import PhotoSource, read_photo
 
 DEFAULT_CHECKPOINT = Path(__file__).parent.parent / "checkpoints" / "default"
@@ -34,7 +35,9 @@ class MultiTaskModel:
 
         Raises CheckpointError where it cannot be read or does not fit, DeviceError where the device is not there.
         """
-        return cls(read_checkpoint(source or DEFAULT_CHECKPOINT), device)
+        if source == "":  # an unset variable of a script: neither the shipped model nor the current folder is meant
+            raise CheckpointError("checkpoint: got an empty path; name a .pth file or a folder, or leave it out")
+        return cls(read_checkpoint(DEFAULT_CHECKPOINT if source is None else source), device)
 
     def _to(self, device: str) -> None:
         self.device = choose_device(device)
@@ -94,7 +97,8 @@ class SkinAnalyzer:
     def analyze(self, photo: PhotoSource) -> dict[str, Any]:
         """skin_type, skin_confidence, hair_type, hair_confidence, has_lesions, lesion_coverage, lesion_mask.
 
-        A type is a class's name, "uncertain" or "not seen"; a model without that group answers None.
+        A type is a class's name, "uncertain" or "not seen"; a model without that group answers None, and one whose
+        mask is not trained sees no lesions.
         With a detector, its answer's summary comes back as `detected_conditions`.
         """
         analysis = self.model.analyze(photo)
@@ -103,7 +107,7 @@ class SkinAnalyzer:
         result = {
             **_named("skin", answers.get("skin type")),
             **_named("hair", answers.get("hair type")),
-            "has_lesions": coverage > self.lesion_threshold,
+            "has_lesions": analysis.mask_trained and coverage > self.lesion_threshold,
             "lesion_coverage": coverage,
             "lesion_mask": analysis.mask,
         }

@@ -10,14 +10,20 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pydantic.fields import FieldInfo
 
 from mtl.config import TrainConfig, section_of, type_of
 from mtl.errors import ConfigError, MtlError, PhotoError
 
+if TYPE_CHECKING:
+    from mtl.training.run import RunStatus
+
 Verb = Callable[[argparse.Namespace], None]
+
+# What decides which photos are the validation ones: measured on others, a checkpoint would meet its training photos.
+FROM_CHECKPOINT = ("seed", "val_fraction", "include", "labels", "classes")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,16 +40,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MtlError as error:
         print(f"{verb}: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print(f"{verb}: stopped", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"{verb}: {str(stop) or 'stopped'}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # Whoever read the output has gone (`| head`); Python must not try to flush it again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        # A place that cannot be written, a full disk.
-        print(f"{verb}: {error.filename or ''}: {error.strerror}; choose another place or make room", file=sys.stderr)
+        # What the system refuses at any place: a full disk, a lost network drive, too many open files.
+        place = f"{error.filename}: " if error.filename else ""
+        reason = error.strerror or str(error) or type(error).__name__
+        print(f"{verb}: {place}{reason} (the system's answer to reading or writing)", file=sys.stderr)
         return 1
     return 0
 
@@ -82,7 +90,8 @@ def make_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--split", choices=("train", "val"), default="val", help="which photos (default: val)")
     evaluate.add_argument("--checkpoint", metavar="PATH", help="a .pth file or a folder; unset: the shipped model")
     evaluate.add_argument("--device", default="auto", help=_help("device"))
-    evaluate.add_argument("--seed", type=int, default=0, help="of the split, where the folder has none")
+    _add_settings(evaluate, {"seed": TrainConfig.model_fields["seed"]})
+    evaluate.epilog = f"{', '.join(FROM_CHECKPOINT)} default to what the checkpoint was trained with."
 
     check = add("check-data", run_check_data, "read a data folder and say what training would meet")
     _add_settings(check, {k: v for k, v in TrainConfig.model_fields.items() if section_of(v) == "data"})
@@ -129,36 +138,65 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
 
 def run_train(args: argparse.Namespace) -> None:
     from mtl.training.fit import train
-    from mtl.training.run import Run
 
-    config = TrainConfig(**_settings(args))
-    if args.resume and not args.resume.endswith(".pth"):
-        config = Run(args.resume).config.replace(**_settings(args))
-    with _progress_bar("photos read", quiet=args.json) as progress:
-        run = train(config, resume=args.resume, show_progress=not args.json, check_progress=progress)
+    # A run's folder holds its own settings, which those on the line change; all else starts from the defaults.
+    goes_on = args.resume is not None and not args.resume.endswith(".pth")
+    config = None if goes_on else TrainConfig(**_settings(args))
+    overrides = _settings(args) if goes_on else None
+    try:
+        with _progress_bar("photos read", quiet=args.json) as progress:
+            run = train(
+                config,
+                resume=args.resume,
+                overrides=overrides,
+                show_progress=not args.json,
+                check_progress=progress,
+            )
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(_how_to_go_on(Path(args.resume) if goes_on else None, config)) from None
     status = run.status()
-    best = {"epoch": status.best_epoch, **status.best}
-    answer = {"run": str(run.path), "state": status.state, "checkpoint": str(run.best_file), "best": best}
+    checkpoint = str(run.best_file) if run.best_file.is_file() else None
     if args.json:
-        print(json.dumps(answer))
-        return
+        best = {"epoch": status.best_epoch, **status.best}
+        print(json.dumps({"run": str(run.path), "state": status.state, "checkpoint": checkpoint, "best": best}))
+    elif checkpoint is None or status.best_epoch is None:
+        print(f"{status.state}: {run.path}\nno epoch was finished, so there is no checkpoint yet")
+    else:
+        print(f"{status.state}: {run.path}\n{_best_line(status)}\n{checkpoint}")
+
+
+def _how_to_go_on(resumed: Path | None, config: TrainConfig | None) -> str:
+    """What an interrupted training leaves: the run resumed, or the one that this process made, if it came so far."""
+    from mtl.training.run import Run, list_runs
+
+    if resumed is not None:
+        runs = [Run(resumed)]
+    else:
+        newest_first = list_runs((config or TrainConfig()).output_dir)
+        runs = [run for run in newest_first if run.status().pid == os.getpid()]
+    if runs and runs[0].last_file.is_file():
+        return f"stopped; go on with --resume {runs[0].path}"
+    return "stopped before there was a checkpoint to go on from"
+
+
+def _best_line(status: "RunStatus") -> str:
     scores = {key.removeprefix("val_").replace("_", " "): v for key, v in status.best.items() if key.startswith("val_")}
     figures = ", ".join(f"{key} {value:.3f}" for key, value in scores.items())
-    print(f"{status.state}: {run.path}\nbest epoch {status.best_epoch}: {figures}\n{run.best_file}")
+    return f"best epoch {status.best_epoch}: {figures}"
 
 
 def run_predict(args: argparse.Namespace) -> None:
-    from mtl.analysis.files import analyse_file, find_photos
-    from mtl.api import DEFAULT_CHECKPOINT, MultiTaskModel
+    from mtl.analysis.files import analyse_file, find_photos, result_paths
+    from mtl.api import MultiTaskModel
 
     photos = find_photos(args.photos)
-    model = MultiTaskModel.load(args.checkpoint or DEFAULT_CHECKPOINT, args.device)
-    output_dir = Path(args.output_dir) if args.output_dir else None
+    places = [None] * len(photos) if args.output_dir is None else result_paths(photos, Path(args.output_dir))
+    model = MultiTaskModel.load(args.checkpoint, args.device)
     results: list[dict[str, Any]] = []
     failed: list[PhotoError] = []
-    for photo in _bar(photos, "photos", quiet=args.json):
+    for photo, place in _bar(list(zip(photos, places, strict=True)), "photos", quiet=args.json):
         try:
-            results.append(analyse_file(photo, model.engine, model.config, args.conf_thresh, output_dir))
+            results.append(analyse_file(photo, model.engine, model.config, args.conf_thresh, place))
         except PhotoError as error:
             failed.append(error)
             results.append({"photo": str(photo), "error": str(error)})
@@ -174,28 +212,38 @@ def run_predict(args: argparse.Namespace) -> None:
 def _prediction_line(result: dict[str, Any]) -> str:
     if "error" in result:
         return str(result["error"])
-    groups = result["classification"]["groups"]
+    parts = [_class_words(result["classification"]), _mask_words(result["segmentation"])]
+    return f"{result['photo']}: " + "; ".join([*parts, *([result["overlay"]] if "overlay" in result else [])])
+
+
+def _class_words(classification: dict[str, Any]) -> str:
+    if not classification["trained"]:
+        return "classes not trained"
     answers = [
         f"{group} {a['answer']} ({a['predicted_class']} {a['confidence']:.0%})"
         if a["answer"] == "uncertain"
         else f"{group} {a['answer']} {a['confidence']:.0%}"
-        for group, a in groups.items()
+        for group, a in classification["groups"].items()
         if a["applies"]
-    ] or ["no skin or hair type seen"]
-    lesions = len(result["segmentation"]["lesions"])
-    area = f"{lesions} lesion{'s' * (lesions != 1)}, {result['segmentation']['lesion_area_ratio']:.1%} of the photo"
-    return "; ".join(
-        [f"{result['photo']}: {', '.join(answers)}", area, *([result["overlay"]] if "overlay" in result else [])]
-    )
+    ]
+    return ", ".join(answers) or "no skin or hair type seen"
+
+
+def _mask_words(segmentation: dict[str, Any]) -> str:
+    if not segmentation["trained"]:
+        return "mask not trained"
+    lesions = len(segmentation["lesions"])
+    return f"{lesions} lesion{'s' * (lesions != 1)}, {segmentation['lesion_area_ratio']:.1%} of the photo"
 
 
 def run_evaluate(args: argparse.Namespace) -> None:
-    from mtl.api import DEFAULT_CHECKPOINT, MultiTaskModel
+    from mtl.api import MultiTaskModel
     from mtl.data.folder import read_folder
     from mtl.evaluation import evaluate, require_same_classes
 
-    folder = read_folder(TrainConfig(**_settings(args)))
-    model = MultiTaskModel.load(args.checkpoint or DEFAULT_CHECKPOINT, args.device)
+    model = MultiTaskModel.load(args.checkpoint, args.device)
+    trained_with = {k: v for k, v in model.checkpoint.training.items() if k in FROM_CHECKPOINT}
+    folder = read_folder(TrainConfig(**{**trained_with, **_settings(args)}))
     require_same_classes(model.config, folder.classes.names)
     with _progress_bar("photos", quiet=args.json) as progress:
         report = {

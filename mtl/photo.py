@@ -33,7 +33,7 @@ def read_photo(source: PhotoSource, *, min_side: int | None = None) -> np.ndarra
     """Decode a photo to (H, W, 3) uint8 sRGB: turned upright by its EXIF, alpha laid on white, first frame only.
 
     With `min_side`, a JPEG file may be decoded at 1/2, 1/4 or 1/8 scale, its shorter side staying at least so many
-    pixels: for training, where the network sees 224. Raises PhotoError.
+    pixels: for training, where the network sees 224. The geometry is that of the whole photo. Raises PhotoError.
     """
     with _opened(source) as image:
         _load(image, None if isinstance(source, Image.Image) else min_side)
@@ -135,31 +135,44 @@ def _load(image: Image.Image, min_side: int | None = None) -> None:
         image.load()
     elif image.format in ("JPEG", "MPO"):
         image.fp.seek(0)
-        _load_jpeg(image, image.fp.read(), (min_side, min_side) if min_side else None)
+        _load_jpeg(image, image.fp.read(), _draft_size(image, min_side) if min_side else None)
     elif image.format == "PNG":
         _load_png(image)
     else:
         image.load()
 
 
-def _load_jpeg(image: ImageFile.ImageFile, data: bytes, least: tuple[int, int] | None) -> None:
+def _draft_size(image: Image.Image, min_side: int) -> tuple[int, int] | None:
+    """(width, height) at the smallest scale that keeps `min_side`; None for the whole size.
+
+    Only scales that divide both sides: else the last column stands for less than the others, and the photo would part
+    from its mask, which is always decoded whole.
+    """
+    for scale in (8, 4, 2):
+        width, height = image.width // scale, image.height // scale
+        if (width * scale, height * scale) == image.size and min(width, height) >= min_side:
+            return width, height
+    return None
+
+
+def _load_jpeg(image: ImageFile.ImageFile, data: bytes, size: tuple[int, int] | None) -> None:
     """Decode a JPEG, and refuse one whose data end too early: libjpeg fills the rest with grey, silently."""
     if len(data) * 8 < image.width * image.height / 64:  # a block of 8x8 pixels takes one bit at the very least
         raise PhotoError(f"{image.width} x {image.height} pixels in {len(data)} bytes, mostly missing; {NEEDED}")
     if data.count(b"\xff\xda") > MAX_JPEG_SCANS:
         raise PhotoError(f"a JPEG of more than {MAX_JPEG_SCANS} passes; needed: an ordinary one, so save it anew")
-    image.draft(None, least)
+    image.draft(None, size)
     image.load()
     corner = np.asarray(image.crop((image.width - 1, image.height - 1, image.width, image.height)))
-    if np.abs(corner.astype(int) - 128).max() <= 1 and _takes_more(image, data, least):
+    if np.abs(corner.astype(int) - 128).max() <= 1 and _takes_more(image, data, size):
         raise PhotoError(f"the file is cut short; {NEEDED}")
 
 
-def _takes_more(image: Image.Image, data: bytes, least: tuple[int, int] | None) -> bool:
+def _takes_more(image: Image.Image, data: bytes, size: tuple[int, int] | None) -> bool:
     """Whether bytes added to the JPEG's last scan change its pixels. In a whole picture the decoder skips them."""
     end = data.find(b"\xff\xd9", data.rfind(b"\xff\xda"))
     with Image.open(BytesIO(data[:end] + bytes(range(1, 255)) * 4 + data[end:]), formats=("JPEG",)) as longer:
-        longer.draft(None, least)
+        longer.draft(None, size)
         pairs = zip(_strips(image), _strips(longer), strict=True)
         return any(strip.tobytes() != other.tobytes() for (_, strip), (_, other) in pairs)
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny import ONE_THREAD
+from tiny import ONE_THREAD, random_network
 
 import mtl
 from mtl.api import DEFAULT_CHECKPOINT, MultiTaskModel, SkinAnalyzer
-from mtl.checkpoint import read_checkpoint, write_folder
+from mtl.checkpoint import Checkpoint, read_checkpoint, write_folder, write_pth
 from mtl.config import Classes, ModelConfig
 from mtl.errors import CheckpointError, ConfigError, DeviceError, MtlError, PhotoError
 from mtl.training.run import Run
@@ -62,6 +62,8 @@ def test_without_a_source_it_is_the_shipped_model(photo: Path) -> None:
 def test_loading_what_is_not_there(tmp_path: Path, finished_run: Run) -> None:
     with pytest.raises(CheckpointError, match="there is no such checkpoint"):
         MultiTaskModel.load(tmp_path / "gone.pth")
+    with pytest.raises(CheckpointError, match="got an empty path"):
+        MultiTaskModel.load("")
     with pytest.raises(DeviceError, match="cuda:99"):
         MultiTaskModel.load(finished_run.path, device="cuda:99")
 
@@ -151,6 +153,13 @@ def test_lesions_are_what_covers_more_than_the_threshold(
 ) -> None:
     analyzer = SkinAnalyzer(finished_run.best_file, device="cpu", lesion_threshold=threshold)
     assert analyzer.analyze(photo)["has_lesions"] is has_lesions
+
+
+def test_an_untrained_mask_has_no_lesions(photo: Path, tmp_path: Path) -> None:
+    config = ModelConfig(image_size=64, mask_count=0)
+    write_pth(tmp_path / "a.pth", Checkpoint("a", random_network(config).state_dict(), config))
+    result = SkinAnalyzer(tmp_path / "a.pth", device="cpu", lesion_threshold=-1.0).analyze(photo)
+    assert (result["has_lesions"], result["lesion_coverage"], result["lesion_mask"].any()) == (False, 0, False)
 
 
 def test_a_detectors_summary_comes_along(finished_run: Run, photo: Path) -> None:

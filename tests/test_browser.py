@@ -152,6 +152,58 @@ def test_upload_shows_class_bars_and_overlay(page: "sync_api.Page", tmp_path: Pa
     sync_api.expect(answer).to_contain_text("Add a photo")
 
 
+def test_removed_photos_stay_removed_while_others_were_analysed(page: "sync_api.Page", tmp_path: Path) -> None:
+    photos = [tmp_path / f"large {number}.jpg" for number in range(6)]
+    with Image.open(ROOT / "assets" / "examples" / "lesion-hairs.jpg") as example:
+        large = example.resize((3000, 3000))
+    for photo in photos:
+        large.save(photo)
+    page.set_input_files("#mtl-upload input[type=file]", photos)
+    answer, strip = page.locator("#mtl-answer"), page.locator("#mtl-strip .thumbnail-item")
+    sync_api.expect(answer.locator("h2")).to_be_visible(timeout=PATIENCE_MS)
+    assert strip.count() < 6, "the analysis was over before anything could be removed"
+    page.locator("#mtl-clear").click()
+    sync_api.expect(answer).to_contain_text("Add a photo")
+    page.locator("#mtl-examples .thumbnail-item").first.click()
+    sync_api.expect(answer.locator("h2")).to_be_visible(timeout=PATIENCE_MS)
+    page.wait_for_timeout(2000)
+    sync_api.expect(strip).to_have_count(1)
+
+
+def test_keys_step_through_photos_and_toggle_the_overlay(page: "sync_api.Page") -> None:
+    answer, strip = page.locator("#mtl-answer"), page.locator("#mtl-strip .thumbnail-item")
+    for number, name in enumerate(("hair-curly.jpg", "hair-dreadlocks.jpg")):
+        page.locator("#mtl-examples .thumbnail-item").nth(number).click()
+        sync_api.expect(answer).to_contain_text(name, timeout=PATIENCE_MS)
+        sync_api.expect(strip).to_have_count(number + 1)
+    page.keyboard.press("ArrowLeft")
+    sync_api.expect(answer).to_contain_text("hair-curly.jpg")
+    page.keyboard.press("ArrowLeft")  # there is none before the first
+    page.keyboard.press("ArrowRight")
+    sync_api.expect(answer).to_contain_text("hair-dreadlocks.jpg")
+    overlay = page.locator("#mtl-overlay input")
+    page.keyboard.press("o")
+    sync_api.expect(overlay).not_to_be_checked()
+    page.keyboard.press("O")
+    sync_api.expect(overlay).to_be_checked()
+    page.get_by_role("tab", name="Train").click()
+    page.locator("#setting-epochs input").press("o")
+    page.get_by_role("tab", name="Analyse").click()
+    sync_api.expect(overlay).to_be_checked()
+
+
+def test_a_photo_that_is_gone_from_the_server_is_told(app: App, page: "sync_api.Page", tmp_path: Path) -> None:
+    photo = tmp_path / "soon-gone.jpg"
+    shutil.copy(ROOT / "assets" / "examples" / "lesion-hairs.jpg", photo)
+    page.set_input_files("#mtl-upload input[type=file]", photo)
+    answer = page.locator("#mtl-answer")
+    sync_api.expect(answer).to_contain_text("soon-gone.jpg", timeout=PATIENCE_MS)
+    for kept in (app.runs_dir.parent / "gradio").rglob("soon-gone.jpg"):
+        kept.unlink()
+    page.locator("#mtl-strip .thumbnail-item").first.click()
+    sync_api.expect(answer).to_contain_text("add it again")
+
+
 def test_example_shows_bars_of_its_group(page: "sync_api.Page") -> None:
     page.locator("#mtl-examples .thumbnail-item").first.click()
     answer = page.locator("#mtl-answer")
@@ -174,6 +226,14 @@ def test_bad_folder_and_bad_setting_are_told_before_anything_starts(app: App, pa
     page.locator("#mtl-start").click()
     sync_api.expect(page.locator("#mtl-train-notice")).to_contain_text("lr: got -1")
     page.locator("#setting-lr input").fill("0.001")
+    page.get_by_role("button", name="Data details").click()
+    labels = page.locator("#setting-labels").get_by_role("textbox")
+    labels.wait_for()
+    page.wait_for_timeout(500)  # gradio mounts what was folded late; a text that comes before that is lost
+    labels.fill("/etc/hostname")
+    page.locator("#mtl-start").click()
+    sync_api.expect(page.locator("#mtl-train-notice")).to_contain_text("labels: there is no file /etc/hostname in tiny")
+    labels.fill("")
     page.locator("#setting-batch_size input").fill("500")
     page.locator("#mtl-start").click()
     sync_api.expect(page.locator("#mtl-train-notice")).to_contain_text("only")

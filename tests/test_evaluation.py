@@ -135,6 +135,16 @@ def test_labels_in_both_groups_are_read_within_their_groups(tmp_path: Path) -> N
     assert one["groups"]["hair type"]["accuracy"] == 1
 
 
+def test_what_is_not_trained_is_not_measured(tmp_path: Path) -> None:
+    config = CONFIG.replace(class_counts=(0,) * 10, mask_count=0)
+    samples = [write_sample(tmp_path, 0, disc(0), target(0)), write_sample(tmp_path, 1, disc(1) * 0, (1, 7))]
+    report = evaluate(samples, KnownEngine([0, 1], [disc(0), disc(1)]), config)
+    assert report["segmentation"] == {"images": 0, "dice": None, "jaccard": None, "threshold_jaccard": None}
+    assert report["lesion_free"] == {"images": 0, "false_positive_area": None}
+    assert report["classification"]["images"] == 0
+    assert report["classification"]["accuracy"] is None
+
+
 def test_masks_of_another_size_than_the_photo_are_measured_at_their_own(tmp_path: Path) -> None:
     mask = np.zeros((300, 200), np.uint8)
     mask[:, 100:] = 1

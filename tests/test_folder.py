@@ -30,6 +30,7 @@ SPLIT: Files = {
     "images/val/e.jpg": "",
 }
 LABELS = '{"a.jpg": 0, "b.jpg": 1}'
+MASKS: Files = {"masks/a.png": "", "masks/d.png": ""}
 
 
 def csv_of(*lines: str) -> str:
@@ -324,6 +325,11 @@ MISTAKES: list[tuple[str, Files, dict[str, Any], tuple[str, ...]]] = [
         {},
         ("labels.csv", "UTF-8", "save it as"),
     ),
+    ("a third side", SPLIT | {"images/test/f.jpg": ""}, {}, ("images/", "test/", "move its files into train/ or val/")),
+    ("folder in a side", SPLIT | {"images/train/more/f.jpg": ""}, {}, ("train/", "more/", "up into train/")),
+    ("masks of a third side", SPLIT | {"masks/test/a.png": ""}, {}, ("masks/", "test/", "into train/ or val/")),
+    ("folder among a side's masks", SPLIT | {"masks/val/x/d.png": ""}, {}, ("val/", "x/", "up into val/")),
+    ("masks that are a file", SPLIT | {"masks": ""}, {}, ("masks: it is a file", "needed a folder of masks")),
     ("nothing included", LOOSE, {"include": "isic_*"}, ("skin", "none of 10 photos", "--include isic_*", "try *")),
 ]
 
@@ -338,6 +344,19 @@ def test_a_mistake_is_named_in_one_line(
     assert all(part in message for part in parts), message
     assert message.isprintable()
     assert str(tmp_path) not in message
+
+
+@pytest.mark.parametrize("place", ["images/train/f.jpg", "masks/train/a.png", "masks", "labels.json", "splits.json"])
+def test_a_link_to_nothing_is_no_skip(place: str, tmp_path: Path) -> None:
+    link = lay_out(tmp_path / "skin", SPLIT) / place
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(tmp_path / "gone")
+    with pytest.raises(DataError, match=rf"/: {link.name} is a link to nothing; restore what it links to or remove"):
+        read_folder(TrainConfig(data_dir=str(tmp_path / "skin")))
+
+
+def test_hidden_folders_are_skipped(read: Read) -> None:
+    assert names_of(read(SPLIT | {"images/.cache/f.jpg": "", "images/train/.trash/g.jpg": ""})) == names_of(read(SPLIT))
 
 
 def test_no_such_folder(tmp_path: Path) -> None:
@@ -382,15 +401,18 @@ def test_any_json_is_read_or_refused_in_one_line(
 # What cannot be learned from
 
 
+BOTH_LABELLED = '{"a.jpg": 0, "b.jpg": 1, "d.jpg": 1}'
+
+
 def test_a_batch_larger_than_the_data(read: Read) -> None:
     config = TrainConfig(batch_size=4)
     with pytest.raises(ConfigError, match="batch_size: got 4, but there are only 3 training photos; take 3 or less"):
-        require_trainable(read(SPLIT | {"labels.json": LABELS}), config)
-    require_trainable(read(SPLIT | {"labels.json": LABELS}), config.replace(batch_size=3))
+        require_trainable(read(SPLIT | {"labels.json": BOTH_LABELLED}), config)
+    require_trainable(read(SPLIT | {"labels.json": BOTH_LABELLED}), config.replace(batch_size=3))
 
 
 def test_a_single_class(read: Read) -> None:
-    folder = read(SPLIT | {"labels.json": '{"a.jpg": "dry", "b.jpg": 1, "d.jpg": 2}', "masks/a.png": ""})
+    folder = read(SPLIT | {"labels.json": '{"a.jpg": "dry", "b.jpg": 1, "d.jpg": 2}', **MASKS})
     config = TrainConfig(batch_size=2)
     with pytest.raises(DataError, match=r"skin: all labelled training photos show dry.*; add photos of another class"):
         require_trainable(folder, config)
@@ -404,6 +426,7 @@ def test_a_single_class(read: Read) -> None:
         ({"labels.json": '{"d.jpg": 1, "e.jpg": 2}', "masks/d.png": ""}, {}),  # of validation photos only
         ({"labels.json": LABELS}, {"classification_weight": 0}),
         ({"masks/a.png": ""}, {"segmentation_weight": 0}),
+        ({"labels.json": '{"a.jpg": "none", "d.jpg": "none"}'}, {}),  # no class is there to be far from
     ],
 )
 def test_nothing_to_learn(read: Read, files: Files, weights: dict[str, Any]) -> None:
@@ -411,9 +434,39 @@ def test_nothing_to_learn(read: Read, files: Files, weights: dict[str, Any]) -> 
         require_trainable(read(SPLIT | files), TrainConfig(batch_size=1, **weights))
 
 
-@pytest.mark.parametrize("files", [{"labels.json": LABELS}, {"masks/a.png": ""}])
+@pytest.mark.parametrize("files", [{"labels.json": BOTH_LABELLED}, MASKS])
 def test_one_task_is_enough(read: Read, files: Files) -> None:
     require_trainable(read(SPLIT | files), TrainConfig(batch_size=1))
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"labels.json": LABELS},
+        {"masks/a.png": ""},
+        {"labels.json": LABELS, "masks/d.png": ""},  # each task on one side
+        {"labels.json": '{"a.jpg": 0, "b.jpg": 1, "d.jpg": 2}'},  # a class that is not trained
+    ],
+)
+def test_nothing_to_measure(read: Read, files: Files) -> None:
+    with pytest.raises(DataError, match=r"skin: no validation photo has a label or a mask of what is learned"):
+        require_trainable(read(SPLIT | files), TrainConfig(batch_size=1))
+
+
+@pytest.mark.parametrize(
+    ("files", "metric", "missing"),
+    [
+        ({"labels.json": BOTH_LABELLED}, "val_jaccard", "mask"),
+        ({"labels.json": BOTH_LABELLED, "masks/a.png": ""}, "val_dice", "mask"),
+        (MASKS, "val_accuracy", "label"),
+        ({"labels.json": '{"a.jpg": 0, "b.jpg": 1, "d.jpg": "none"}'}, "val_balanced_accuracy", "label"),
+    ],
+)
+def test_a_best_metric_that_nothing_measures(read: Read, files: Files, metric: str, missing: str) -> None:
+    config = TrainConfig(batch_size=1)
+    require_trainable(read(SPLIT | files), config)
+    with pytest.raises(ConfigError, match=rf"best_metric: got {metric}, but no validation photo has a {missing} of"):
+        require_trainable(read(SPLIT | files), config.replace(best_metric=metric))
 
 
 # The split's laws

@@ -15,7 +15,9 @@ from mtl.metrics import (
     balanced_accuracy,
     dice_jaccard,
     expected_calibration_error,
+    label_candidates,
     overlap_counts,
+    predicted_ids,
     threshold_jaccard,
 )
 
@@ -74,6 +76,30 @@ def test_classes_without_photos_are_left_out() -> None:
     confusion = np.array([[3, 1, 0], [0, 0, 0], [0, 2, 0]])
     assert balanced_accuracy(confusion) == 0.375
     assert accuracy(confusion) == 0.5
+
+
+GROUPS = [range(0, 2), range(2, 5)]
+ALL = [True] * 5
+
+
+def test_what_a_label_competes_with() -> None:
+    scores = np.array([[1, 2, 9, 0, 0], [1, 2, 9, 0, 0], [1, 2, 9, 0, 0], [1, 2, 9, 0, 0]], float)
+    targets = np.array([[0, -1], [0, 3], [-1, -1], [-2, -2]])
+    labels, predicted = predicted_ids(scores, targets, GROUPS, ALL)
+    assert (labels.tolist(), predicted.tolist()) == ([0, 0, 3], [2, 1, 2])
+    labels, predicted = predicted_ids(scores, targets, GROUPS, ALL, within_groups=True)
+    assert (labels.tolist(), predicted.tolist()) == ([0, 0, 3], [1, 1, 2])
+
+
+def test_what_is_not_trained_is_not_predicted() -> None:
+    scores, targets = np.array([[9.0, 0, 0, 1, 2]] * 2), np.array([[0, 3], [0, -1]])
+    trained = [False, False, True, True, False]
+    photos, labels, candidates = label_candidates(targets, GROUPS, trained)
+    # The first photo's label of a group without any trained class has nothing to be compared with.
+    assert (photos.tolist(), labels.tolist()) == ([0, 1], [3, 0])
+    assert candidates.tolist() == [trained, trained]
+    assert predicted_ids(scores, targets, GROUPS, trained)[1].tolist() == [3, 3]
+    assert len(predicted_ids(scores, targets, GROUPS, [False] * 5)[0]) == 0
 
 
 @law

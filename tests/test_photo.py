@@ -179,6 +179,20 @@ def test_a_small_min_side_reads_less(photo: np.ndarray) -> None:
     assert read_photo(encode(photo, "JPEG"), min_side=60).shape == (60, 80, 3)
 
 
+@pytest.mark.parametrize("sides", [(1793, 1793), (1792, 1793), (1793, 1792), (1796, 1792), (1794, 1792), (1792, 1792)])
+def test_reading_less_moves_nothing(sides: tuple[int, int]) -> None:
+    height, width = sides
+    photo = np.zeros((height, width, 3), np.uint8)
+    photo[-80:] = photo[:, -80:] = 255
+    file = encode(photo, "JPEG", quality=100, subsampling=0)
+    less, whole = (resize_photo(read_photo(file, min_side=side), 224) for side in (224, None))
+    # What is bright in a column or row, in pixels of the square: the bands' breadths.
+    for axis in (0, 1):
+        assert less[..., 0].mean(axis=axis).sum() == pytest.approx(whole[..., 0].mean(axis=axis).sum(), rel=0.002)
+        breadths = [picture[..., 0].take(20, axis=axis).sum() / 255 for picture in (less, whole)]
+        assert breadths[0] == pytest.approx(breadths[1], abs=0.05)
+
+
 def test_a_pil_picture_of_the_caller_stays_as_it_is(photo: np.ndarray) -> None:
     image = Image.open(BytesIO(encode(photo, "JPEG")))
     read_photo(image, min_side=10)

@@ -234,6 +234,51 @@ def test_what_is_said_of_a_group(logits: list[float], skin: str, hair: str) -> N
     assert [answer.answer for answer in analysis_of(logits).groups] == [skin, hair]
 
 
+# Ten skin and hair classes with the second group alone trained, and small sets of one group.
+HAIR_ONLY = ModelConfig(image_size=64, class_counts=(0,) * 5 + (9,) * 5)
+
+
+def one_group(count: int) -> ModelConfig:
+    return ModelConfig(image_size=64, classes=Classes(groups={"class": tuple("abcde"[:count])}))
+
+
+@pytest.mark.parametrize(
+    ("percent", "config", "answer"),
+    [
+        ([70, 30], one_group(2), "a"),
+        ([50, 50], one_group(2), "not seen"),
+        ([55, 30, 15], one_group(3), "a"),
+        ([45, 30, 25], one_group(3), "uncertain"),
+        ([34, 33, 33], one_group(3), "not seen"),
+        ([1] * 5 + [45, 25, 15, 10, 5], HAIR_ONLY, "uncertain"),
+        ([1] * 5 + [55, 20, 15, 5, 5], HAIR_ONLY, "straight"),
+        ([1] * 5 + [20] * 5, HAIR_ONLY, "not seen"),
+    ],
+)
+def test_undecided_within_the_only_group_is_not_unseen(percent: list[float], config: ModelConfig, answer: str) -> None:
+    assert analysis_of(np.log(percent).tolist(), config).groups[-1].answer == answer
+
+
+def test_untrained_classes_give_no_answer() -> None:
+    config = ModelConfig(image_size=64, class_counts=(0,) * 10)
+    analysis = analysis_of([0, 9, 0, 0, 0, 0, 0, 0, 0, 0], config)
+    assert [answer.answer for answer in analysis.groups] == ["not seen", "not seen"]
+    answer = to_dict(analysis, config)["classification"]
+    assert (answer["confidence"], answer["probabilities"]) == (0, [0.0] * 10)
+
+
+def test_an_untrained_mask_shows_no_lesion() -> None:
+    photo = np.zeros((9, 12, 3), np.uint8)
+    lesion = FixedEngine(np.zeros(10), np.full((8, 8), 20.0, np.float32))
+    for count, area in ((None, 1), (5, 1), (0, 0)):
+        [analysis] = analyse([photo], lesion, CONFIG.replace(mask_count=count))
+        assert analysis.mask_trained is (count != 0)
+        assert analysis.lesion_area_ratio == analysis.mask.mean() == area
+        assert analysis.confidence_map.shape == (9, 12)
+        assert analysis.confidence_map.dtype == np.float32
+    assert not analysis.confidence_map.any()
+
+
 def test_the_answer_is_that_of_all_classes() -> None:
     analysis = analysis_of([0, 3, 0, 0, 0, 0, 0, 4, 0, 0])
     answer = to_dict(analysis, CONFIG)["classification"]

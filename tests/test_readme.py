@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mtl.cli import make_parser
-from mtl.ui.tabs.train import MADE_NUMBER
+from mtl.ui.choices import MADE_NUMBER
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

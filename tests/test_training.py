@@ -290,7 +290,7 @@ def test_it_learns_and_an_untrained_class_is_never_predicted(tmp_path: Path) -> 
 
 def test_early_stopping_stops(tiny_data: Path) -> None:
     # At this rate nothing is segmented: the Jaccard stays what it was after the first epoch.
-    still = {"lr": 1e-9, "best_metric": "val_jaccard", "early_stopping_patience": 1, "segmentation_weight": 0.0}
+    still = {"lr": 1e-9, "best_metric": "val_jaccard", "early_stopping_patience": 1, "segmentation_weight": 1e-9}
     run = train(tiny_config(tiny_data, epochs=9, batch_size=12, **still))
     assert len(epochs_of(run)) == 2
     assert run.status().state == "finished"

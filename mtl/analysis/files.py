@@ -1,10 +1,12 @@
 """Photos as files: which there are, and an answer written beside others as JSON, mask and overlay."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from mtl.analysis.engine import Engine
@@ -13,43 +15,89 @@ from mtl.analysis.overlay import draw_overlay
 from mtl.analysis.predict import analyse, to_dict
 from mtl.config import ModelConfig
 from mtl.data.folder import PHOTO_SUFFIXES
-from mtl.errors import PhotoError
+from mtl.errors import ConfigError, PhotoError
 from mtl.photo import read_photo
+
+RESULTS = ("mask", "overlay")  # kinds of pictures written for a photo
 
 
 def find_photos(names: Sequence[str]) -> list[Path]:
-    """Files as named, folders as the photos in them; PhotoError where there is nothing."""
+    """Files as named, folders as the photos in them, hidden ones left out; PhotoError where there is nothing."""
     photos: list[Path] = []
     for name in names:
         path = Path(name)
         if not path.exists():
             raise PhotoError(f"{name}: there is no such file; check its name")
-        inside = [p for p in sorted(path.iterdir()) if p.suffix.lower() in PHOTO_SUFFIXES] if path.is_dir() else [path]
+        inside = [p for p in sorted(path.iterdir()) if _is_photo_name(p.name)] if path.is_dir() else [path]
         if not inside:
             raise PhotoError(f"{name}: there is no photo in this folder")
         photos += inside
     return photos
 
 
+def _is_photo_name(name: str) -> bool:
+    # macOS puts a `._x.jpg` beside each x.jpg on foreign disks, which is no photo.
+    return Path(name).suffix.lower() in PHOTO_SUFFIXES and not name.startswith(".")
+
+
+def result_paths(photos: Sequence[Path], output_dir: Path) -> list[dict[str, Path]]:
+    """Where each photo's pictures go, {kind: path}: x_mask.png, and x-2_mask.png for another photo of that name.
+
+    Raises ConfigError where one would overwrite a photo.
+    """
+    taken: set[str] = set()
+    paths = [
+        {kind: output_dir / f"{stem}_{kind}.png" for kind in RESULTS}
+        for stem in [_free_name(photo.stem, taken) for photo in photos]
+    ]
+    originals = {photo.resolve() for photo in photos}
+    for path in (path for kinds in paths for path in kinds.values()):
+        if path.resolve() in originals:
+            raise ConfigError(f"--output-dir {output_dir}: {path.name} there is one of the photos; take another folder")
+    return paths
+
+
+def _free_name(stem: str, taken: set[str]) -> str:
+    """`stem`, numbered where it is taken; noted as taken."""
+    names = (stem if number == 1 else f"{stem}-{number}" for number in count(1))
+    # Some file systems tell no capitals from small letters.
+    free = next(name for name in names if name.lower() not in taken)
+    taken.add(free.lower())
+    return free
+
+
 def analyse_file(
-    path: Path, engine: Engine, config: ModelConfig, conf_thresh: float | None, output_dir: Path | None
+    path: Path,
+    engine: Engine,
+    config: ModelConfig,
+    conf_thresh: float | None = None,
+    results: Mapping[str, Path] | None = None,
 ) -> dict[str, Any]:
-    """The answer for one file, JSON-able: maps are left out, and written as PNG into `output_dir` where given."""
+    """The answer for one file, JSON-able: maps are left out, and written as PNG to `results` (kind -> path)."""
     photo = read_photo(path)
     [analysis] = analyse([photo], engine, config, threshold=conf_thresh)
     answer = to_dict(analysis, config)
     lesions = find_lesions(analysis.mask)
+    classification = {"trained": any(config.trained), **answer["classification"]}
     segmentation = {
+        "trained": analysis.mask_trained,
         "height": analysis.height,
         "width": analysis.width,
         "lesion_area_ratio": analysis.lesion_area_ratio,
         "threshold": analysis.threshold,
         "lesions": [asdict(lesion) for lesion in lesions],
     }
-    written = {}
-    if output_dir is not None:
-        output_dir.mkdir(parents=True, exist_ok=True)
-        written = {kind: str(output_dir / f"{path.stem}_{kind}.png") for kind in ("mask", "overlay")}
-        Image.fromarray(analysis.mask * 255).save(written["mask"])
-        Image.fromarray(draw_overlay(photo, analysis.mask, lesions)).save(written["overlay"])
-    return {"photo": str(path), "classification": answer["classification"], "segmentation": segmentation, **written}
+    if results:
+        _write(analysis.mask * np.uint8(255), results["mask"])
+        _write(draw_overlay(photo, analysis.mask, lesions), results["overlay"])
+    written = {kind: str(result) for kind, result in (results or {}).items()}
+    return {"photo": str(path), "classification": classification, "segmentation": segmentation, **written}
+
+
+def _write(pixels: np.ndarray, path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise ConfigError(f"{path}: cannot be written ({reason}); choose another --output-dir or make room") from error

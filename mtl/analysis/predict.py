@@ -19,8 +19,10 @@ NAME_CONFIDENCE = 0.5
 # A group applies where it has at least this share of the joint probability ...
 MIN_GROUP_SHARE = 0.25
 # ... and the joint distribution is not all but even: photos of none of the classes are trained towards the even one.
-# Of the entropy of the even distribution.
+# Of the entropy of the even distribution. A photo of one group is far from even over several groups, while being
+# undecided within the only one is no sign that the photo shows nothing of it.
 MAX_RELATIVE_ENTROPY = 0.85
+MAX_RELATIVE_ENTROPY_OF_ONE_GROUP = 0.98
 
 
 @dataclass(frozen=True)
@@ -56,25 +58,32 @@ class Analysis:
 
     height: int
     width: int
-    probabilities: np.ndarray  # (C,) float64, softmax over the trained classes, 0 for the others
+    probabilities: np.ndarray  # (C,) float64, softmax over the trained classes, 0 for the others: all 0 where none is
     groups: tuple[GroupAnswer, ...]
     mask_logits: np.ndarray  # (h, w) float32 over the network's square: enlarged only when asked for
     center_crop: bool
     threshold: float
+    mask_trained: bool = True  # else no pixel is lesion: what the network says of the mask means nothing
 
     @property
     def predicted_class_id(self) -> int:
+        """Id of the likeliest class; where no class is trained it means nothing, and the confidence is 0."""
         return int(self.probabilities.argmax())
 
     @property
     def confidence(self) -> float:
         return float(self.probabilities.max())
 
+    def confidence_at(self, height: int, width: int) -> np.ndarray:
+        """(height, width) float32: the probability that a pixel is lesion, at any size; 0 where it is not trained."""
+        if not self.mask_trained:
+            return np.zeros((height, width), np.float32)
+        return np.asarray(expit(map_to_photo(self.mask_logits, height, width, self.center_crop, outside=-30.0)))
+
     @cached_property
     def confidence_map(self) -> np.ndarray:
         """(H, W) float32: the probability that a pixel of the photo is lesion."""
-        logits = map_to_photo(self.mask_logits, self.height, self.width, self.center_crop, outside=-30.0)
-        return np.asarray(expit(logits))
+        return self.confidence_at(self.height, self.width)
 
     @cached_property
     def mask(self) -> np.ndarray:
@@ -98,14 +107,23 @@ def analyse(
     class_logits, mask_logits = engine(squares)
     return [
         Analysis(
-            photo.shape[0], photo.shape[1], joint, group_answers(joint, config), mask, config.center_crop, threshold
+            photo.shape[0],
+            photo.shape[1],
+            joint,
+            group_answers(joint, config),
+            mask,
+            config.center_crop,
+            threshold,
+            config.mask_trained,
         )
         for photo, joint, mask in zip(photos, joint_probabilities(class_logits, config), mask_logits, strict=True)
     ]
 
 
 def joint_probabilities(class_logits: np.ndarray, config: ModelConfig) -> np.ndarray:
-    """(N, C) logits -> (N, C) float64: softmax at the stored temperature over the trained classes."""
+    """(N, C) logits -> (N, C) float64: softmax at the stored temperature over the trained classes; 0 without any."""
+    if not any(config.trained):
+        return np.zeros(class_logits.shape)
     logits = np.where(config.trained, class_logits.astype(np.float64) / config.temperature, -np.inf)
     odds = np.exp(logits - logits.max(axis=1, keepdims=True))
     return odds / odds.sum(axis=1, keepdims=True)
@@ -113,7 +131,7 @@ def joint_probabilities(class_logits: np.ndarray, config: ModelConfig) -> np.nda
 
 def group_answers(joint: np.ndarray, config: ModelConfig) -> tuple[GroupAnswer, ...]:
     """Read the joint probabilities (C,) by group; a softmax over a group's logits is the joint one, renormalised."""
-    shows_something = _relative_entropy(joint, sum(config.trained)) < MAX_RELATIVE_ENTROPY
+    shows_something = _shows_something(joint, config)
     answers = []
     for group, ids in config.classes.group_ids.items():
         part = joint[ids.start : ids.stop]
@@ -132,6 +150,13 @@ def group_answers(joint: np.ndarray, config: ModelConfig) -> tuple[GroupAnswer, 
     return tuple(answers)
 
 
+def _shows_something(joint: np.ndarray, config: ModelConfig) -> bool:
+    """Whether the photo shows any of the classes, by how far from even the joint probabilities (C,) are."""
+    groups = sum(any(config.trained[ids.start : ids.stop]) for ids in config.classes.group_ids.values())
+    highest = MAX_RELATIVE_ENTROPY if groups > 1 else MAX_RELATIVE_ENTROPY_OF_ONE_GROUP
+    return _relative_entropy(joint, sum(config.trained)) < highest
+
+
 def _relative_entropy(probabilities: np.ndarray, classes: int) -> float:
     """Entropy as a share of the even distribution's: 1 where nothing is preferred, 0 where all is on one class."""
     positive = probabilities[probabilities > 0]
@@ -139,7 +164,7 @@ def _relative_entropy(probabilities: np.ndarray, classes: int) -> float:
 
 
 def to_dict(analysis: Analysis, config: ModelConfig) -> dict[str, Any]:
-    """The fixed answer of `MultiTaskModel.predict`."""
+    """The fixed answer of `MultiTaskModel.predict`; where no class is trained the confidence is 0."""
     return {
         "classification": {
             "predicted_class_id": analysis.predicted_class_id,

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,10 +84,25 @@ def write_demo_data(
     Half are lesion close-ups, half go round the ten classes; some have no mask, some no label, a few neither.
     From 40 photos on every class is in both splits. `size` is the longer side in px; `progress` gets (done, photos).
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise DataError(f"{folder} is not empty; made photos need a new or an empty folder, name another one")
     if photos < 1:
         raise ConfigError(f"photos: got {photos}; needed at least 1, and from 40 on every class is in both splits")
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise DataError(f"{folder} is not empty; made photos need a new or an empty folder, name another one")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # Beside the folder, which is there when it is complete: half of one would be in the way for ever.
+        with TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as beside:
+            draft = Path(beside) / folder.name
+            _draw(draft, photos, seed, size, progress)
+            if folder.exists():  # empty; Windows renames onto nothing only
+                folder.rmdir()
+            draft.rename(folder)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be written ({error.strerror or error}); name another folder") from error
+    return folder
+
+
+def _draw(folder: Path, photos: int, seed: int, size: int, progress: Callable[[int, int], None] | None) -> None:
     plans = [_Plan(index) for index in range(photos)]
     validation = _validation(plans)
     labels = {}
@@ -102,7 +118,6 @@ def write_demo_data(
             progress(done, photos)
     _write_json(labels, folder / "labels.json")
     _write_json(DEFAULT_CLASSES, folder / "classes.json")
-    return folder
 
 
 def write_examples(folder: Path) -> list[Path]:

@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from mtl.training.jobs import JobManager
+from mtl.training.run import list_runs
 from mtl.ui.models import ModelShelf
 from mtl.ui.tabs.about import build_about_tab
 from mtl.ui.tabs.analyse import NOTICE, build_analyse_tab
@@ -36,12 +37,12 @@ def build_app(settings: AppSettings) -> gr.Blocks:
             with gr.Tab("Analyse", id="analyse"):
                 analyse = build_analyse_tab(shelf, settings.examples_dir)
             with gr.Tab("Train", id="train"):
-                train = build_train_tab(demo, jobs, settings.data_root)
+                train = build_train_tab(demo, jobs, shelf, settings.data_root)
             with gr.Tab("About", id="about"):
                 build_about_tab()
 
         def use(name: str) -> tuple[object, object]:
-            run = chosen_run(jobs, name)
+            run = chosen_run(list_runs(settings.runs_dir), name)
             return gr.update(choices=shelf.names(), value=run.name), gr.update(selected="analyse")
 
         hidden: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}

@@ -28,7 +28,7 @@ def make_field(name: str, **overrides: Any) -> gr.components.FormComponent:
     field = TrainConfig.model_fields[name]
     common = {
         "label": field.title or name.replace("_", " ").capitalize(),
-        "info": field.description,
+        "info": f"{field.description}{_bounds(field)}",
         "value": field.default,
         "elem_id": f"setting-{name}",
     } | overrides
@@ -40,7 +40,8 @@ def make_field(name: str, **overrides: Any) -> gr.components.FormComponent:
     if field.examples:
         return gr.Dropdown(choices=field.examples, allow_custom_value=True, **common)
     if kind in (int, float):
-        return gr.Number(precision=0 if kind is int else None, step=_step(field, kind), **common)
+        # Neither rounded nor bounded here: the configuration says what is wrong with a value, and says it once.
+        return gr.Number(step=_step(field, kind), **common)
     return gr.Textbox(max_lines=1, **{**common, "value": common["value"] or ""})
 
 
@@ -53,5 +54,25 @@ def to_settings(names: list[str], values: typing.Sequence[Any]) -> dict[str, Any
 def _step(field: FieldInfo, kind: type) -> float:
     """What one press of an arrow key changes: a tenth of the default's size."""
     if kind is int:
-        return 32 if "image_size" in str(field.description) else 1
+        return _bound(field, "multiple_of") or 1
     return 10 ** math.floor(math.log10(abs(field.default))) if field.default else 0.1
+
+
+def _bounds(field: FieldInfo) -> str:
+    """ "; 1 to 100,000", "; above 0, at most 10", or nothing."""
+    low, above = _bound(field, "ge"), _bound(field, "gt")
+    high, below = _bound(field, "le"), _bound(field, "lt")
+    if low is not None and high is not None:
+        return f"; {_plain(low)} to {_plain(high)}"
+    words = {"at least": low, "above": above, "at most": high, "below": below}
+    said = ", ".join(f"{word} {_plain(bound)}" for word, bound in words.items() if bound is not None)
+    return f"; {said}" if said else ""
+
+
+def _plain(number: float) -> str:
+    return f"{number:,.10g}"
+
+
+def _bound(field: FieldInfo, name: str) -> float | None:
+    """A bound of the setting's definition: ge, gt, le, lt or multiple_of."""
+    return next((getattr(bound, name) for bound in field.metadata if hasattr(bound, name)), None)

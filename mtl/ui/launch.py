@@ -1,11 +1,14 @@
 """Starts the server of the page, with nothing that leaves this computer and nothing that is kept."""
 
 import socket
+from pathlib import Path
 
 import gradio as gr
 
 from mtl.errors import AddressError
 from mtl.ui.theme import CSS_FILE, make_theme
+
+KEYS_FILE = Path(__file__).with_name("keys.js")
 
 MAX_UPLOAD = "200mb"  # of one file: a 100-megapixel TIFF fits
 
@@ -30,6 +33,7 @@ def launch(demo: gr.Blocks, host: str, port: int, *, open_browser: bool = False,
             max_file_size=MAX_UPLOAD,
             theme=make_theme(),
             css_paths=CSS_FILE,
+            head=f"<script>{KEYS_FILE.read_text(encoding='utf-8')}</script>",
         )
     except OSError as error:
         raise AddressError(f"--port {port}: cannot listen on {host}:{port} ({error}); choose another, or 0") from error

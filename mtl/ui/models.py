@@ -8,8 +8,6 @@ from mtl.api import MultiTaskModel
 from mtl.errors import CheckpointError
 from mtl.training.run import Run, list_runs
 
-SHIPPED = "default"
-
 
 class ModelShelf:
     """Loads models when first asked for and keeps the last few; safe to call from any thread."""
@@ -23,11 +21,17 @@ class ModelShelf:
 
     def names(self) -> list[str]:
         """The shipped (or given) model first, then runs, newest first."""
-        return [SHIPPED, *(run.name for run in list_runs(self._runs_dir) if run.best_file.is_file())]
+        runs = [run.name for run in list_runs(self._runs_dir) if run.best_file.is_file()]
+        return [self.first, *(name for name in runs if name != self.first)]
+
+    @property
+    def first(self) -> str:
+        """The shipped or given model: its folder's or file's name."""
+        return self._checkpoint.resolve().name
 
     def get(self, name: str) -> MultiTaskModel:
         """The model of this name. Raises CheckpointError where there is none or it cannot be read."""
-        path = self._path(name)
+        path = self.path(name)
         # A run that is still being trained may write a better one at any time.
         key = (name, path.stat().st_mtime if path.exists() else 0.0)
         with self._lock:
@@ -38,7 +42,8 @@ class ModelShelf:
                 self._loaded.popitem(last=False)
             return self._loaded[key]
 
-    def _path(self, name: str) -> Path:
+    def path(self, name: str) -> Path:
+        """The file or folder of this name. Raises CheckpointError where there is none."""
         if name not in self.names():
             raise CheckpointError(f"{name}: there is no such model any more; choose another")
-        return self._checkpoint if name == SHIPPED else Run(self._runs_dir / name).best_file
+        return self._checkpoint if name == self.first else Run(self._runs_dir / name).best_file

@@ -18,11 +18,16 @@ THUMBNAIL_PX = 160
 
 @dataclass(frozen=True)
 class Entry:
-    """One photo: either its analysis or why there is none."""
+    """One photo: either its analysis or why there is none.
+
+    What the page says of the mask stands here: the analysis' own maps at the photo's size take 60 MB for one of
+    12 megapixels, and would stay as long as the visitor does.
+    """
 
     path: Path
     analysis: Analysis | None = None
     lesions: tuple[Lesion, ...] = ()
+    lesion_area_ratio: float = 0.0  # share of the photo, 0..1
     error: str = ""
 
     @property
@@ -38,8 +43,8 @@ def analyse_entry(path: Path, model: MultiTaskModel) -> tuple[Entry, np.ndarray]
         return Entry(path, error=str(error)), np.full((THUMBNAIL_PX, THUMBNAIL_PX, 3), 150, np.uint8)
     analysis = model.analyze(photo)
     lesions = tuple(find_lesions(analysis.mask))
-    # A fresh copy: without the maps at the photo's size, which take 60 MB for a photo of 12 megapixels.
-    entry = Entry(path, replace(analysis), lesions)
+    # `replace` makes a fresh analysis, without the maps that were filled here.
+    entry = Entry(path, replace(analysis), lesions, analysis.lesion_area_ratio)
     return entry, _drawn(photo, entry, THUMBNAIL_PX, overlay=True)
 
 
@@ -58,6 +63,6 @@ def _drawn(photo: np.ndarray, entry: Entry, longest_px: int, *, overlay: bool) -
     small = photo if scale == 1 else resize_photo(photo, size)
     if not overlay:
         return small
-    at_size = replace(entry.analysis, height=size[0], width=size[1])
+    mask = (entry.analysis.confidence_at(*size) >= entry.analysis.threshold).astype(np.uint8)
     lesions = [replace(lesion, box=tuple(round(edge * scale) for edge in lesion.box)) for lesion in entry.lesions]
-    return draw_overlay(small, at_size.mask, lesions)
+    return draw_overlay(small, mask, lesions)

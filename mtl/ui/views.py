@@ -1,27 +1,15 @@
 """How answers and runs read: plain data in, HTML and tables out. Everything a person typed is escaped."""
 
-import math
-from collections.abc import Iterable, Sequence
 from html import escape
-from typing import Any
 
-import numpy as np
-import pandas as pd
-
-from mtl.analysis.lesion import Lesion
+from mtl.analysis.lesion import MIN_AREA_RATIO
 from mtl.analysis.predict import NAME_CONFIDENCE, Analysis, GroupAnswer
 from mtl.data.folder import SPLITS, DataFolder
 from mtl.training.run import Run, RunStatus
+from mtl.ui.curves import SCORES
+from mtl.ui.session import Entry
 
-CURVE_POINTS = 300  # of a training curve: more than a screen shows
-# Title: the keys of a step's and of an epoch's event.
-CURVES = {
-    "Total loss": ("loss", "val_loss"),
-    "Class loss": ("classification_loss", "val_classification_loss"),
-    "Mask loss": ("segmentation_loss", "val_segmentation_loss"),
-}
-LOSS_LABELS = ("training", "validation")
-SCORES = {"val_dice": "Dice", "val_jaccard": "Jaccard", "val_balanced_accuracy": "balanced accuracy"}
+SHOWN_WARNINGS = 3
 STATE_WORDS = {
     "preparing": "Preparing",
     "training": "Training",
@@ -51,19 +39,41 @@ def quiet(text: str) -> str:
 # ---- analysis
 
 
-def answer_card(name: str, analysis: Analysis, lesions: Sequence[Lesion]) -> str:
+def answer_card(entry: Entry) -> str:
     """The answer for one photo: what it shows, the bars of each group, the lesions."""
-    parts = [f"<h2>{escape(headline(analysis))}</h2>", f'<p class="mtl-quiet">{escape(name)}</p>']
-    parts += [_group(group) for group in analysis.groups]
-    parts += ["<h3>Lesion</h3>", _lesions(analysis, lesions)]
+    assert entry.analysis is not None
+    parts = [f"<h2>{escape(_headline(entry))}</h2>", f'<p class="mtl-quiet">{escape(entry.name)}</p>']
+    parts += [_group(group) for group in entry.analysis.groups]
+    parts += ["<h3>Lesion</h3>", _lesions(entry)]
     return f'<div class="mtl-card">{"".join(parts)}</div>'
 
 
-def headline(analysis: Analysis) -> str:
-    """ "Oily skin 81 %, curly hair 64 %", "Uncertain skin type: ...", or that nothing is seen."""
-    seen = [_group_words(group) for group in analysis.groups if group.applies]
-    words = ", ".join(seen) or "no skin or hair type seen"
+def _headline(entry: Entry) -> str:
+    """What the classes say, or the lesions where no class is trained."""
+    assert entry.analysis is not None
+    words = class_words(entry.analysis) or lesion_words(entry)
     return words[0].upper() + words[1:]
+
+
+def class_words(analysis: Analysis) -> str:
+    """ "oily skin 81 %, curly hair 64 %", "skin type uncertain: ...", that nothing is seen; empty: nothing trained."""
+    trained = [group for group in analysis.groups if any(group.trained)]
+    seen = [_group_words(group) for group in trained if group.applies]
+    nothing = " or ".join(group.group for group in trained)
+    return ", ".join(seen) or (f"no {nothing} seen" if nothing else "")
+
+
+def lesion_words(entry: Entry) -> str:
+    """ "2 lesions, 4.2 % of the photo", or why there is none."""
+    assert entry.analysis is not None
+    area = f"{_area(entry.lesion_area_ratio)} of the photo"
+    if not entry.analysis.mask_trained:
+        return "mask not trained"
+    if entry.lesions:
+        return f"{len(entry.lesions)} lesion{'s' if len(entry.lesions) > 1 else ''}, {area}"
+    if entry.lesion_area_ratio >= MIN_AREA_RATIO:
+        return f"no lesion found, only specks, together {area}"
+    return "no lesion found"
 
 
 def _group_words(group: GroupAnswer) -> str:
@@ -76,6 +86,8 @@ def _group_words(group: GroupAnswer) -> str:
 
 def _group(group: GroupAnswer) -> str:
     title = escape(group.group[0].upper() + group.group[1:])
+    if not any(group.trained):
+        return f'<h3>{title}</h3><p class="mtl-quiet">not trained, no photos</p>'
     if not group.applies:
         return f'<h3>{title}</h3><p class="mtl-quiet">not seen in this photo</p>'
     note = "" if group.confidence >= NAME_CONFIDENCE else f" · uncertain, below {_percent(NAME_CONFIDENCE)}"
@@ -94,33 +106,33 @@ def _bar(group: GroupAnswer, index: int, *, best: bool) -> str:
     )
 
 
-def _lesions(analysis: Analysis, lesions: Sequence[Lesion]) -> str:
-    if not analysis.mask.any():
-        return "<p>no lesion found</p>"
-    many = f"{len(lesions)} lesions" if len(lesions) != 1 else "1 lesion"
-    total = f"<p><b>{many}, {_area(analysis.lesion_area_ratio)} of the photo</b></p>"
+def _lesions(entry: Entry) -> str:
+    if not entry.lesions:
+        return f"<p>{lesion_words(entry)}</p>"
     rows = "".join(
         f"<tr><td>{lesion.number}</td><td>{_area(lesion.area_ratio)}</td><td>{lesion.area_px:,} px</td>"
         f"<td>{lesion.equivalent_diameter_px:,.0f} px</td></tr>"
-        for lesion in lesions[:8]
+        for lesion in entry.lesions[:8]
     )
-    more = f'<p class="mtl-quiet">and {len(lesions) - 8} smaller ones</p>' if len(lesions) > 8 else ""
+    more = f'<p class="mtl-quiet">and {len(entry.lesions) - 8} smaller ones</p>' if len(entry.lesions) > 8 else ""
     header = "<tr><th>No.</th><th>of photo</th><th>area</th><th>diameter</th></tr>"
-    return f'{total}<div class="mtl-scroll"><table class="mtl-table">{header}{rows}</table></div>{more}'
+    table = f'<div class="mtl-scroll"><table class="mtl-table">{header}{rows}</table></div>'
+    return f"<p><b>{lesion_words(entry)}</b></p>{table}{more}"
 
 
-def alt_text(number: int, analysis: Analysis, lesions: Sequence[Lesion]) -> str:
+def alt_text(number: int, entry: Entry) -> str:
     """What a screen reader says of a photo with its overlay."""
-    count = f"{len(lesions)} lesion{'s' if len(lesions) != 1 else ''}"
-    return f"Photo {number}: {headline(analysis)}; {count}, {_area(analysis.lesion_area_ratio)} of the photo"
+    assert entry.analysis is not None
+    words = [class_words(entry.analysis), lesion_words(entry)]
+    return f"Photo {number}: {'; '.join(part for part in words if part)}"
 
 
-def caption(number: int, analysis: Analysis | None, lesions: Sequence[Lesion]) -> str:
+def caption(number: int, entry: Entry) -> str:
     """Under a thumbnail: number and answer in a word or two."""
-    if analysis is None:
+    if entry.analysis is None:
         return f"{number} unreadable"
-    words = [group.answer for group in analysis.groups if group.applies]
-    lesion = f"lesion {_area(sum(lesion.area_ratio for lesion in lesions))}" if lesions else "nothing seen"
+    words = [group.answer for group in entry.analysis.groups if group.applies]
+    lesion = f"lesion {_area(entry.lesion_area_ratio)}" if entry.lesions else "nothing seen"
     return f"{number} {', '.join(words) or lesion}"
 
 
@@ -151,7 +163,18 @@ def data_card(folder: DataFolder) -> str:
 
 
 def run_card(run: Run, status: RunStatus) -> str:
-    """State, progress and outcome of a run."""
+    """State, progress and outcome of a run, and what its data check warned of."""
+    return _run_state(run, status) + _warnings(status.warnings)
+
+
+def _warnings(warnings: list[str]) -> str:
+    """The first few; nothing to unfold, since the card is drawn anew each second."""
+    more = [f"and {len(warnings) - SHOWN_WARNINGS} more, see log.txt"] if len(warnings) > SHOWN_WARNINGS else []
+    lines = "".join(f"<li>{escape(line)}</li>" for line in warnings[:SHOWN_WARNINGS] + more)
+    return f'<div class="mtl-message warning"><b>The photos</b><ul>{lines}</ul></div>' if lines else ""
+
+
+def _run_state(run: Run, status: RunStatus) -> str:
     words = STATE_WORDS[status.state]
     if not status.live:
         kind = {"finished": "good", "failed": "error"}.get(status.state, "quiet")
@@ -197,39 +220,3 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def empty_curves() -> list[pd.DataFrame]:
-    """The frames of a run that has no events yet."""
-    return curves([])
-
-
-def curves(events: Iterable[dict[str, Any]]) -> list[pd.DataFrame]:
-    """One frame (epoch, value, curve) for each of CURVES, then the scores."""
-    events = list(events)
-    steps = [event for event in events if event["event"] == "step"]
-    epochs = [event for event in events if event["event"] == "epoch"]
-    frames = [_loss_curve(steps, epochs, *keys) for keys in CURVES.values()]
-    scores = [(e["epoch"], e[key], label) for e in epochs for key, label in SCORES.items() if key in e]
-    return [*frames, _frame(scores, SCORES.values())]
-
-
-def _loss_curve(steps: list[dict[str, Any]], epochs: list[dict[str, Any]], step_key: str, val_key: str) -> pd.DataFrame:
-    """Training by steps, averaged to CURVE_POINTS; validation by epochs."""
-    parts = np.array_split(np.arange(len(steps)), min(CURVE_POINTS, len(steps))) if steps else []
-    train = [
-        (
-            float(np.mean([steps[i]["epochs_done"] for i in part])),
-            float(np.mean([steps[i][step_key] for i in part])),
-            LOSS_LABELS[0],
-        )
-        for part in parts
-    ]
-    return _frame(train + [(event["epoch"], event[val_key], LOSS_LABELS[1]) for event in epochs], LOSS_LABELS)
-
-
-def _frame(points: list[tuple[float, float, str]], labels: Iterable[str]) -> pd.DataFrame:
-    # The plot takes its colours and types from the first frame it sees and keeps them: so every frame, the empty one
-    # too, names each curve once, without a point.
-    named = [(math.nan, math.nan, label) for label in labels]
-    return pd.DataFrame(named + points, columns=["epoch", "value", "curve"]).astype({"epoch": float, "value": float})

@@ -17,9 +17,9 @@ harmless, and a photo without an outline says nothing about health. Ask a doctor
 
 ### The shipped model
 Trained and measured on 4,754 photos: 2,230 dermoscopic close-ups of the ISIC 2018 challenge with drawn lesion masks
-(CC-0), and photos of hair and skin types collected on the web, whose rights are unknown: **not for commercial use**. It has seen no
-photo of the class *sensitive* and never answers it. Its labels of skin types are weak, so its skin types are too.
-`checkpoints/default/README.md` has its figures.
+(CC-0), and photos of hair and skin types collected on the web, whose rights are unknown: **not for commercial use**.
+It has seen no photo of the class *sensitive* and never answers it. Its labels of skin types are weak, and so are its
+answers. `checkpoints/default/README.md` has its figures.
 
 ### Privacy
 Photos are analysed on the computer that runs this program and are sent nowhere else. They are not logged and not kept:

@@ -8,11 +8,17 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from mtl.errors import MtlError
+from mtl.errors import MtlError, PhotoError
 from mtl.ui import views
-from mtl.ui.models import SHIPPED, ModelShelf
+from mtl.ui.models import ModelShelf
 from mtl.ui.session import Entry, analyse_entry, shown_photo
 
+GONE = views.message(
+    "error", "This photo is gone", "It is no longer in the server's temporary folder, or cannot be read; add it again."
+)
+KEYS = (
+    '<p class="mtl-quiet mtl-keys"><kbd>\u2190</kbd> <kbd>\u2192</kbd> other photos · <kbd>O</kbd> lesion on, off</p>'
+)
 START = views.empty(
     "Add a photo", "Drop photos above, or press an example. They go to the computer that runs this page, nowhere else."
 )
@@ -71,7 +77,7 @@ def _render(shelf: ModelShelf, examples: list[Path]) -> _Parts:
                 elem_id="mtl-examples",
             )
             model = gr.Dropdown(
-                shelf.names(), value=SHIPPED, label="Model", elem_id="mtl-model", interactive=True, filterable=False
+                shelf.names(), value=shelf.first, label="Model", elem_id="mtl-model", interactive=True, filterable=False
             )
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=320, visible=False) as stage:
@@ -97,6 +103,7 @@ def _render(shelf: ModelShelf, examples: list[Path]) -> _Parts:
                 buttons=[],
                 elem_id="mtl-strip",
             )
+            gr.HTML(KEYS)
         with gr.Column(scale=3, min_width=300):
             card = gr.HTML(START, elem_id="mtl-answer")
     return _Parts(
@@ -130,25 +137,26 @@ def _wire(parts: _Parts, shelf: ModelShelf, examples_dir: Path) -> None:
         return _show(entries, int(event.index), overlay)
 
     def redraw(overlay: bool, entries: list[Entry], selected: int) -> Any:
-        return _show(entries, selected, overlay)[0]
+        return _show(entries, selected, overlay)[:2]
 
     session = [parts.model, parts.overlay, parts.entries, parts.thumbnails]
     # One analysis at a time over all visitors: two at once would each take twice as long.
     queued = private | {"concurrency_id": "analysis", "concurrency_limit": 1, "show_progress_on": [parts.card]}
-    parts.upload.upload(add_files, [parts.upload, *session], answers, **queued).then(
-        lambda: None, None, parts.upload, **private
-    )
-    parts.examples.select(add_example, session, answers, **queued)
+    uploaded = parts.upload.upload(add_files, [parts.upload, *session], answers, **queued)
+    uploaded.then(lambda: None, None, parts.upload, **private)
+    picked = parts.examples.select(add_example, session, answers, **queued)
     # Also where the Train tab chose the model.
-    parts.model.change(add_again, session[:3], answers, **queued)
+    changed = parts.model.change(add_again, session[:3], answers, **queued)
     parts.strip.select(select, [parts.overlay, parts.entries], shown, show_progress="hidden", **private)
     parts.overlay.change(
-        redraw, [parts.overlay, parts.entries, parts.selected], parts.photo, show_progress="hidden", **private
+        redraw, [parts.overlay, parts.entries, parts.selected], shown[:2], show_progress="hidden", **private
     )
+    # First: an analysis that went on would bring the removed photos back.
+    parts.clear.click(None, None, None, cancels=[uploaded, picked, changed])
     parts.clear.click(
-        lambda: (gr.update(visible=False), [], None, START, 0, [], []),
+        lambda: (gr.update(visible=False), [], None, START, 0, [], [], None),
         None,
-        answers,
+        [*answers, parts.upload],
         show_progress="hidden",
         **private,
     )
@@ -175,7 +183,7 @@ def _add(
         entry, thumbnail = analyse_entry(path, model)
         entries.append(entry)
         thumbnails.append(thumbnail)
-        captions = [views.caption(number, e.analysis, e.lesions) for number, e in enumerate(entries, start=1)]
+        captions = [views.caption(number, e) for number, e in enumerate(entries, start=1)]
         strip: dict[str, Any] = {"value": list(zip(thumbnails, captions, strict=True))}
         shown: tuple[Any, ...] = (gr.skip(), gr.skip(), gr.skip())
         if len(entries) == first + 1:
@@ -193,6 +201,9 @@ def _show(entries: list[Entry], index: int, overlay: bool) -> tuple[Any, str, in
     if entry.analysis is None:
         problem = views.message("error", "This photo cannot be analysed", entry.error)
         return None, problem, index
-    alt = views.alt_text(index + 1, entry.analysis, entry.lesions)
-    photo = gr.update(value=shown_photo(entry, overlay=overlay), alt_text=alt)
-    return photo, views.answer_card(entry.name, entry.analysis, entry.lesions), index
+    try:
+        pixels = shown_photo(entry, overlay=overlay)
+    except PhotoError:
+        return None, GONE, index
+    photo = gr.update(value=pixels, alt_text=views.alt_text(index + 1, entry))
+    return photo, views.answer_card(entry), index

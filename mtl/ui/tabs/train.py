@@ -1,6 +1,6 @@
 """The Train tab: data, settings, and the run as it stands on disk."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,18 +8,25 @@ from typing import Any
 import gradio as gr
 
 from mtl.config import TrainConfig
-from mtl.data.demo import write_demo_data
-from mtl.data.folder import read_folder
-from mtl.errors import DataError, MtlError, RunError
+from mtl.errors import MtlError, RunError
 from mtl.training.jobs import JobManager
 from mtl.training.run import Run, list_runs
 from mtl.ui import views
+from mtl.ui.choices import MADE_FOLDER, STARTS, data_choices, data_path, describe_data, prepare_data, settle
+from mtl.ui.curves import CURVES, CurveReader, Version, empty_curves
 from mtl.ui.fields import SECTIONS, make_field, setting_names, to_settings
+from mtl.ui.models import ModelShelf
 from mtl.ui.theme import TRAIN_COLOR, VALIDATION_COLOR
 
-MADE_PHOTOS, MADE_FOLDER, MADE_NUMBER = "Made photos", "made-photos", 240
 NEWEST = "newest"
 NO_RUN = views.empty("No run yet", "Choose photos, then press Start. The curves appear here.")
+# What these settings may be on a page that others may open: less than on the command line.
+PAGE_INFO = {
+    "labels": "another label file (JSON or CSV) in the data folder",
+    "classes": "another class file (JSON) in the data folder, or names with commas; "
+    "unset: classes.json, else the ten defaults",
+    "init": "weights to start from: auto (imagenet if cached, else lite0), imagenet, lite0, none, or a model",
+}
 SCORE_COLORS = {"Dice": "#0e9aa7", "Jaccard": "#7b61c9", "balanced accuracy": "#e07a2f"}
 
 
@@ -44,13 +51,13 @@ class _Parts:
     run: gr.Dropdown
     card: gr.HTML
     plots: list[gr.LinePlot]
-    seen: gr.State  # what the plots show: (run, number of bytes), so that they are sent only when they changed
+    seen: gr.State  # Version | None: what the plots show, so that they are sent only when they changed
 
 
-def build_train_tab(demo: gr.Blocks, jobs: JobManager, data_root: Path) -> TrainTab:
+def build_train_tab(demo: gr.Blocks, jobs: JobManager, shelf: ModelShelf, data_root: Path) -> TrainTab:
     """Render the tab and wire it; every page shows the same, since all is read from the runs' folders."""
     parts = _render(data_root)
-    _wire(demo, parts, jobs, data_root)
+    _wire(demo, parts, jobs, shelf, data_root)
     return TrainTab(parts.use, parts.run)
 
 
@@ -59,11 +66,11 @@ def _render(data_root: Path) -> _Parts:
         with gr.Column(scale=3, min_width=300):
             data = gr.Dropdown(
                 data_choices(data_root),
-                value=MADE_PHOTOS,
+                value=MADE_FOLDER,
                 label="Photos",
                 elem_id="mtl-data",
                 filterable=False,
-                info=f"Folders in {data_root.name or data_root}, or photos made by this program",
+                info=f"Folders in {data_root.resolve().name}, or photos made by this program",
             )
             data_card = gr.HTML(elem_id="mtl-data-card")
             fields = _render_fields()
@@ -90,15 +97,15 @@ def _render_fields() -> dict[str, gr.components.Component]:
     for section in ("advanced", "augmentation", "data"):
         with gr.Accordion(SECTIONS[section], open=False):
             for name in setting_names(section):
-                fields[name] = make_field(name)
+                fields[name] = make_field(name, **({"info": PAGE_INFO[name]} if name in PAGE_INFO else {}))
     return fields
 
 
 def _render_plots() -> list[gr.LinePlot]:
     plots: list[gr.LinePlot] = []
     colors = {"training": TRAIN_COLOR, "validation": VALIDATION_COLOR}
-    empty = views.empty_curves()
-    titles = [*views.CURVES, "Scores on validation photos"]
+    empty = empty_curves()
+    titles = [*CURVES, "Scores on validation photos"]
     for row in (titles[:2], titles[2:]):
         with gr.Row():
             for title in row:
@@ -122,7 +129,7 @@ def _render_plots() -> list[gr.LinePlot]:
     return plots
 
 
-def _wire(demo: gr.Blocks, parts: _Parts, jobs: JobManager, data_root: Path) -> None:
+def _wire(demo: gr.Blocks, parts: _Parts, jobs: JobManager, shelf: ModelShelf, data_root: Path) -> None:
     names = list(parts.fields)
     private: dict[str, Any] = {"api_visibility": "private"}
     quiet = private | {"show_progress": "hidden", "concurrency_limit": None}
@@ -130,16 +137,16 @@ def _wire(demo: gr.Blocks, parts: _Parts, jobs: JobManager, data_root: Path) -> 
     def start(data: str, *values: Any) -> Iterator[Any]:
         try:
             yield from (_pressed(text) for text in prepare_data(data_root, data))
-            settings = to_settings(names, values)
-            config = TrainConfig(data_dir=str(data_path(data_root, data)), output_dir=str(jobs.runs_dir), **settings)
-            run = jobs.start(config)
+            folder = data_path(data_root, data)
+            settings = settle(to_settings(names, values), folder, shelf)
+            run = jobs.start(TrainConfig(data_dir=str(folder), output_dir=str(jobs.runs_dir), **settings))
             yield gr.skip(), NEWEST if is_newest(jobs, run) else run.name, ""
         except MtlError as error:
             yield gr.update(interactive=True), gr.skip(), views.message("error", "Training cannot start", str(error))
 
     def resume(name: str) -> Any:
         try:
-            jobs.start(resume=chosen_run(jobs, name))
+            jobs.start(resume=chosen_run(list_runs(jobs.runs_dir), name))
         except MtlError as error:
             return views.message("error", "This run cannot be resumed", str(error))
         return ""
@@ -147,8 +154,13 @@ def _wire(demo: gr.Blocks, parts: _Parts, jobs: JobManager, data_root: Path) -> 
     def run_list() -> Any:
         return gr.update(choices=[NEWEST, *(run.name for run in list_runs(jobs.runs_dir))])
 
-    def poll(name: str, seen: Any) -> list[Any]:
-        return refresh(jobs, name, seen)
+    def start_list() -> Any:
+        return gr.update(choices=[*STARTS, *shelf.names()])
+
+    reader = CurveReader()
+
+    def poll(name: str, seen: Version | None) -> list[Any]:
+        return refresh(list_runs(jobs.runs_dir), name, reader, seen)
 
     shown = [parts.start, parts.stop, parts.resume, parts.use, parts.card, *parts.plots, parts.seen]
     pressed = [parts.start, parts.run, parts.notice]
@@ -161,6 +173,10 @@ def _wire(demo: gr.Blocks, parts: _Parts, jobs: JobManager, data_root: Path) -> 
     gr.Timer(1).tick(poll, [parts.run, parts.seen], shown, **quiet)
     demo.load(poll, [parts.run, parts.seen], shown, **quiet)
     demo.load(run_list, None, parts.run, **quiet)
+    start_field = parts.fields["init"]
+    assert isinstance(start_field, gr.Dropdown)
+    start_field.focus(start_list, None, start_field, **quiet)
+    demo.load(start_list, None, start_field, **quiet)
     demo.load(lambda: gr.update(choices=data_choices(data_root)), None, parts.data, **quiet)
     demo.load(lambda name: describe_data(data_root, name), parts.data, parts.data_card, **quiet)
 
@@ -169,50 +185,11 @@ def _pressed(text: str) -> tuple[Any, Any, str]:
     return gr.update(interactive=False), gr.skip(), views.message("quiet", text)
 
 
-# ---- data
-
-
-def data_choices(data_root: Path) -> list[str]:
-    """The made photos, then the folders under the data root that hold photos, or the root itself."""
-    candidates = [data_root, *sorted(data_root.iterdir())] if data_root.is_dir() else []
-    folders = [path.name for path in candidates if (path / "images").is_dir() and path.name != MADE_FOLDER]
-    return [MADE_PHOTOS, *folders]
-
-
-def data_path(data_root: Path, name: str) -> Path:
-    """The folder of a choice; only a choice is a folder, so no name leads out of the root."""
-    if name not in data_choices(data_root):
-        raise DataError(f"{name}: there is no such folder under {data_root.name}; choose another")
-    if name == MADE_PHOTOS:
-        return data_root / MADE_FOLDER
-    return data_root if name == data_root.name else data_root / name
-
-
-def prepare_data(data_root: Path, name: str) -> Iterator[str]:
-    """Draw the made photos where they are chosen and not there yet; says how far it is."""
-    path = data_path(data_root, name)
-    if name != MADE_PHOTOS or (path / "labels.json").is_file():
-        return
-    yield f"Drawing {MADE_NUMBER} made photos, about 10 seconds"
-    write_demo_data(path, MADE_NUMBER)
-
-
-def describe_data(data_root: Path, name: str) -> str:
-    """Counts of the chosen folder, or what is wrong with it; nothing is decoded here."""
-    try:
-        path = data_path(data_root, name)
-        if name == MADE_PHOTOS and not path.is_dir():
-            return views.quiet(f"{MADE_NUMBER} photos with labels and masks, drawn when you press Start")
-        return views.data_card(read_folder(TrainConfig(data_dir=str(path))))
-    except MtlError as error:
-        return views.message("error", "This folder cannot be used", str(error))
-
-
 # ---- the run
 
 
-def chosen_run(jobs: JobManager, name: str) -> Run:
-    runs = list_runs(jobs.runs_dir)
+def chosen_run(runs: Sequence[Run], name: str) -> Run:
+    """The run of a choice, of runs with the newest first."""
     run = next((run for run in runs if name in (NEWEST, run.name)), None)
     if run is None:
         raise RunError(f"{name}: there is no such run; press Start to begin one")
@@ -220,26 +197,28 @@ def chosen_run(jobs: JobManager, name: str) -> Run:
 
 
 def is_newest(jobs: JobManager, run: Run) -> bool:
-    return chosen_run(jobs, NEWEST).name == run.name
+    return chosen_run(list_runs(jobs.runs_dir), NEWEST).name == run.name
 
 
-def refresh(jobs: JobManager, name: str, seen: Any) -> list[Any]:
+def refresh(runs: Sequence[Run], name: str, reader: CurveReader, seen: Version | None) -> list[Any]:
     """Buttons, card and plots for the chosen run; the plots only where they changed."""
-    live = jobs.live_run()
-    start = gr.update(interactive=live is None)
+    statuses = {run.name: run.status() for run in runs}
+    is_live = any(status.live for status in statuses.values())
+    start = gr.update(interactive=not is_live)
     try:
-        run = chosen_run(jobs, name)
+        run = chosen_run(runs, name)
     except RunError:
         off = gr.update(interactive=False)
-        return [start, off, off, off, NO_RUN, *views.empty_curves(), None]
-    status = run.status()
-    resumable = live is None and status.state != "finished" and run.last_file.is_file()
+        return [start, off, off, off, NO_RUN, *empty_curves(), None]
+    status = statuses[run.name]
+    resumable = not is_live and status.state != "finished" and run.last_file.is_file()
+    is_stopping = any(status.state == "stopping" for status in statuses.values())
     buttons = [
         start,
-        gr.update(interactive=live is not None and status.state != "stopping"),
+        gr.update(interactive=is_live and not is_stopping),
         gr.update(interactive=resumable),
         gr.update(interactive=run.best_file.is_file()),
     ]
-    now = (run.name, run.metrics_file.stat().st_size if run.metrics_file.is_file() else 0)
-    plots = [gr.skip()] * 4 if now == seen else views.curves(run.events())
+    now, frames = reader.read(run)
+    plots = [gr.skip()] * len(frames) if now == seen else frames
     return [*buttons, views.run_card(run, status), *plots, now]
