@@ -1,6 +1,6 @@
 """Skin and hair type, and lesion mask, from one photo: one network, trained jointly.
 
-Layers, imports go down only: errors, config < photo, frame, device, model, losses, metrics < data, checkpoint <
+Layers, imports go down only: errors, config, files < photo, frame, device, model, losses, metrics < data, checkpoint <
 training, analysis, evaluation < api < cli, ui < app.py
 """
 

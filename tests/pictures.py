@@ -26,7 +26,7 @@ def main() -> None:
 
 
 def _analyse(page: Page) -> None:
-    for example in ("hair curly", "skin oily", "lesion ruler", "lesion light skin"):
+    for example in ("hair curly", "hair coily", "mole dark skin", "lesion light skin"):
         page.locator(f"#mtl-examples .thumbnail-item:has(img[alt='{example}'])").click()
         expect(page.locator("#mtl-answer")).to_contain_text(example.replace(" ", "-"), timeout=PATIENCE_MS)
     page.wait_for_timeout(1500)

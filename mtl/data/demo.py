@@ -20,10 +20,10 @@ EXAMPLES = {  # file name: kind and seed, picked by eye
     "lesion-ruler": (LESION, 7),
     "lesion-brown-skin": (LESION, 8),
     "mole-dark-skin": ("normal", 3),
-    "skin-dry": ("dry", 1),
-    "skin-oily": ("oily", 2),
+    "hair-straight": ("straight", 3),
     "hair-curly": ("curly", 2),
-    "hair-dreadlocks": ("dreadlocks", 1),
+    "hair-coily": ("coily", 5),
+    "hair-dreadlocks": ("dreadlocks", 7),
 }
 
 

@@ -209,7 +209,7 @@ def _outcome(run: Run, status: RunStatus) -> str:
         status.message,
         took,
         f"best is epoch {status.best_epoch}" + (f" ({scores})" if scores else ""),
-        str(run.best_file),
+        f"{run.name}/{run.best_file.name}",
     ]
     return "; ".join(part for part in parts if part)
 
