@@ -1,10 +1,11 @@
-"""Makes the README's two pictures: `python tests/pictures.py`. Only made photos are shown."""
+"""Makes the README's two pictures: `python -m tests.pictures`. Only made photos are shown."""
 
 import tempfile
 from pathlib import Path
 
 from playwright.sync_api import Page, expect, sync_playwright
-from test_browser import CHROMIUM, FLAGS, PATIENCE_MS, ROOT, App
+
+from tests.test_browser import CHROMIUM, FLAGS, PATIENCE_MS, ROOT, App
 
 EPOCHS = "6"
 

@@ -394,12 +394,11 @@ def test_a_checkpoint_of_another_shape(
     needed = "has the shape (2, 256); needed (10, 256)"
     assert needed in refusal("predict", tiny_data / "images/val", "--checkpoint", wrong)
     assert needed in refusal("evaluate", "--data-dir", tiny_data, "--checkpoint", wrong)
-    assert needed in refusal(
-        "train", *tiny_options(tiny_data), "--output-dir", tmp_path / "runs", "--init", two_classes
-    )
-    assert needed in refusal(
-        "train", *tiny_options(tiny_data), "--output-dir", tmp_path / "runs", "--resume", two_classes
-    )
+    run = [*tiny_options(tiny_data), "--output-dir", tmp_path / "runs"]
+    assert needed in refusal("train", *run, "--init", wrong)
+    assert needed in refusal("train", *run, "--resume", wrong)
+    assert "knows the classes a, b, the data normal, dry" in refusal("train", *run, "--resume", two_classes)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_evaluating_on_other_classes(refusal: Callable[..., str], two_classes: Path, tiny_data: Path) -> None:
