@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import pandas as pd
 
 from mtl.config import TrainConfig
 from mtl.errors import MtlError, RunError
@@ -19,6 +20,8 @@ from mtl.ui.models import ModelShelf
 from mtl.ui.theme import TRAIN_COLOR, VALIDATION_COLOR
 
 NEWEST = "newest"
+Seen = tuple[Version | None, tuple[bool, ...]]  # the version of the curves, and which plots have points
+UNSEEN: Seen = (None, ())
 NO_RUN = views.empty("No run yet", "Choose photos, then press Start. The curves appear here.")
 # What these settings may be on a page that others may open: less than on the command line.
 PAGE_INFO = {
@@ -51,7 +54,7 @@ class _Parts:
     run: gr.Dropdown
     card: gr.HTML
     plots: list[gr.LinePlot]
-    seen: gr.State  # Version | None: what the plots show, so that they are sent only when they changed
+    seen: gr.State  # Seen: what the plots show, so that they are sent only when they changed
 
 
 def build_train_tab(demo: gr.Blocks, jobs: JobManager, shelf: ModelShelf, data_root: Path) -> TrainTab:
@@ -84,7 +87,7 @@ def _render(data_root: Path) -> _Parts:
             run = gr.Dropdown([NEWEST], value=NEWEST, label="Run", elem_id="mtl-run", filterable=False)
             card = gr.HTML(NO_RUN, elem_id="mtl-run-card", min_height=96)
             plots = _render_plots()
-    return _Parts(data, data_card, fields, start, stop, resume, use, notice, run, card, plots, gr.State(None))
+    return _Parts(data, data_card, fields, start, stop, resume, use, notice, run, card, plots, gr.State(UNSEEN))
 
 
 def _render_fields() -> dict[str, gr.components.Component]:
@@ -116,8 +119,9 @@ def _render_plots() -> list[gr.LinePlot]:
                         y="value",
                         color="curve",
                         title=title,
-                        x_title="epoch",
+                        x_title="epoch ",
                         y_title=" ",
+                        y_axis_format=".3f",
                         color_title=" ",
                         height=230,
                         min_width=280,
@@ -159,7 +163,7 @@ def _wire(demo: gr.Blocks, parts: _Parts, jobs: JobManager, shelf: ModelShelf, d
 
     reader = CurveReader()
 
-    def poll(name: str, seen: Version | None) -> list[Any]:
+    def poll(name: str, seen: Seen) -> list[Any]:
         return refresh(list_runs(jobs.runs_dir), name, reader, seen)
 
     shown = [parts.start, parts.stop, parts.resume, parts.use, parts.card, *parts.plots, parts.seen]
@@ -200,7 +204,7 @@ def is_newest(jobs: JobManager, run: Run) -> bool:
     return chosen_run(list_runs(jobs.runs_dir), NEWEST).name == run.name
 
 
-def refresh(runs: Sequence[Run], name: str, reader: CurveReader, seen: Version | None) -> list[Any]:
+def refresh(runs: Sequence[Run], name: str, reader: CurveReader, seen: Seen) -> list[Any]:
     """Buttons, card and plots for the chosen run; the plots only where they changed."""
     statuses = {run.name: run.status() for run in runs}
     is_live = any(status.live for status in statuses.values())
@@ -209,7 +213,7 @@ def refresh(runs: Sequence[Run], name: str, reader: CurveReader, seen: Version |
         run = chosen_run(runs, name)
     except RunError:
         off = gr.update(interactive=False)
-        return [start, off, off, off, NO_RUN, *empty_curves(), None]
+        return [start, off, off, off, NO_RUN, *(_plot_update(frame, False) for frame in empty_curves()), UNSEEN]
     status = statuses[run.name]
     resumable = not is_live and status.state != "finished" and run.last_file.is_file()
     is_stopping = any(status.state == "stopping" for status in statuses.values())
@@ -219,6 +223,15 @@ def refresh(runs: Sequence[Run], name: str, reader: CurveReader, seen: Version |
         gr.update(interactive=resumable),
         gr.update(interactive=run.best_file.is_file()),
     ]
-    now, frames = reader.read(run)
-    plots = [gr.skip()] * len(frames) if now == seen else frames
-    return [*buttons, views.run_card(run, status), *plots, now]
+    version, frames = reader.read(run)
+    filled = tuple(bool(frame["value"].notna().any()) for frame in frames)
+    shown = seen[1] or (False,) * len(frames)
+    plots = [gr.skip()] * len(frames) if version == seen[0] else list(map(_plot_update, frames, shown))
+    # Once more where points have just come, for the title.
+    return [*buttons, views.run_card(run, status), *plots, (version if filled == shown else None, filled)]
+
+
+def _plot_update(frame: pd.DataFrame, has_points: bool) -> Any:
+    # A plot lays out its legend and axes for what it shows when it is built, and builds itself anew when a title
+    # changes: so its title changes once, after the first points have come.
+    return gr.update(value=frame, x_title="epoch" if has_points else "epoch ")
