@@ -25,6 +25,16 @@ NO_CLASS = -2
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+# The groups of settings in the order and by the names that the page shows them.
+SECTIONS = {
+    "basic": "Settings",
+    "loss": "Losses and their balance",
+    "optimizer": "Optimizer and learning rate",
+    "augmentation": "Augmentation",
+    "data": "Data details",
+    "run": "The run",
+}
+
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -57,8 +67,8 @@ def _one_line(error: ValidationError) -> str:
     return f"{name}: got {given}; {reason[0].lower()}{reason[1:]}"
 
 
-def setting(default: Any, help_text: str, *, section: str = "advanced", **bounds: Any) -> Any:
-    """A field with its help; `section` ("basic", "data", "augmentation", "advanced") is where the page shows it."""
+def setting(default: Any, help_text: str, *, section: str = "run", **bounds: Any) -> Any:
+    """A field with its help; `section` (one of SECTIONS) is where the page shows it."""
     return Field(default, description=help_text, json_schema_extra={"section": section}, **bounds)
 
 
@@ -190,23 +200,88 @@ class TrainConfig(Settings):
         False, "train the two heads only; the encoder keeps its weights and BatchNorm statistics", section="basic"
     )
 
-    classification_weight: float = setting(1.0, "weight of the class loss", ge=0)
-    segmentation_weight: float = setting(0.5, "weight of the mask loss", ge=0)
+    classification_weight: float = setting(1.0, "weight of the class loss", section="loss", ge=0)
+    segmentation_weight: float = setting(0.5, "weight of the mask loss", section="loss", ge=0)
+    balancing: Literal["fixed", "uncertainty", "upgrad"] = setting(
+        "fixed",
+        "fixed: the two weights as given; uncertainty: learned from there on (Kendall et al. 2018); "
+        "upgrad: no step against either loss (TorchJD's UPGrad, about twice the time)",
+        section="loss",
+    )
+    segmentation_loss: Literal["bce", "dice", "bce+dice"] = setting(
+        "bce", "bce: every pixel counts the same; dice: the overlap counts; or their sum", section="loss"
+    )
+    class_weighting: Literal["none", "sqrt", "balanced"] = setting(
+        "none",
+        "of uneven classes: none; balanced: every class counts the same in all; sqrt: half-way between",
+        section="loss",
+    )
+    generated_mask_weight: float = setting(
+        0.5, "what a generated mask counts in the mask loss, against 1 of a given one", section="loss", gt=0, le=1
+    )
+
+    optimizer: Literal["adam", "adamw"] = setting(
+        "adam", "adamw: weight decay apart from the gradient (Loshchilov & Hutter 2019)", section="optimizer"
+    )
+    schedule: Literal["plateau", "cosine", "one-cycle"] = setting(
+        "plateau",
+        "plateau: cut lr when the validation loss stalls; cosine: let it fall to 0 over all epochs; "
+        "one-cycle: rise over the first 30 %, then fall (Smith 2018)",
+        section="optimizer",
+    )
+    plateau_patience: int = setting(
+        3, "epochs without improvement before the learning rate is cut", section="optimizer", ge=0
+    )
+    plateau_factor: float = setting(
+        0.3, "what the learning rate is multiplied with then", section="optimizer", gt=0, lt=1
+    )
+    warmup_steps: int = setting(
+        200,
+        "steps over which the learning rate rises from 0 to lr; at most one epoch; one-cycle has its own",
+        section="optimizer",
+        ge=0,
+    )
+    backbone_lr_factor: float = setting(
+        1.0, "the encoder's learning rate, as a multiple of lr", section="optimizer", gt=0, le=1
+    )
+    unfreeze_after_epochs: int = setting(
+        0, "with freeze_backbone: train the encoder too after so many epochs; 0: never", section="optimizer", ge=0
+    )
+    weight_decay: float = setting(0.0, "L2 penalty of Adam, decay of AdamW", section="optimizer", ge=0, le=1)
+    ema_decay: float = setting(
+        0.0,
+        "measure and keep a moving average of the weights, with this share of the old one a step; 0: off",
+        section="optimizer",
+        ge=0,
+        lt=1,
+    )
+    gradient_clip: float = setting(5.0, "largest norm of the gradient; 0: unlimited", section="optimizer", ge=0)
+    accumulate: int = setting(
+        1, "batches whose gradients make one step: as a larger batch, in the memory of one", section="optimizer", ge=1
+    )
+
+    generated_masks: str = setting(
+        "off",
+        "masks for lesion photos that have none, kept in the run's folder: off; otsu (by their contrast); "
+        "or a checkpoint's path",
+        section="data",
+        examples=["off", "otsu"],
+    )
+    lesion_photos: str | None = setting(
+        None,
+        "which photos masks are generated for: a pattern of names, e.g. isic18_*; unset: those labelled none",
+        section="data",
+    )
+    image_size: int = setting(
+        224, "side of the network's square input, pixels", section="data", ge=64, le=1024, multiple_of=32
+    )
+    center_crop: bool = setting(False, "use the centre square of each photo instead of the whole photo", section="data")
+
     init: str = setting(
         "auto",
         "weights to start from: auto (imagenet if cached, else lite0), imagenet, lite0, none, or a checkpoint's path",
         examples=["auto", "imagenet", "lite0", "none"],
     )
-    image_size: int = setting(224, "side of the network's square input, pixels", ge=64, le=1024, multiple_of=32)
-    center_crop: bool = setting(False, "use the centre square of each photo instead of the whole photo")
-    weight_decay: float = setting(0.0, "L2 penalty (Adam)", ge=0, le=1)
-    gradient_clip: float = setting(5.0, "largest norm of the gradient; 0: unlimited", ge=0)
-    warmup_steps: int = setting(200, "steps over which the learning rate rises from 0 to lr; at most one epoch", ge=0)
-    schedule: Literal["plateau", "cosine"] = setting(
-        "plateau", "plateau: cut lr when the validation loss stalls; cosine: let it fall to 0 over all epochs"
-    )
-    plateau_patience: int = setting(3, "epochs without improvement before the learning rate is cut", ge=0)
-    plateau_factor: float = setting(0.3, "what the learning rate is multiplied with then", gt=0, lt=1)
     early_stopping_patience: int = setting(10, "stop after so many epochs without improvement; 0: never", ge=0)
     best_metric: Literal["val_loss", "val_jaccard", "val_dice", "val_accuracy", "val_balanced_accuracy"] = setting(
         "val_loss", "what makes an epoch the best one"
@@ -249,4 +324,23 @@ class TrainConfig(Settings):
     def _something_to_learn(self) -> Self:
         if self.classification_weight == 0 and self.segmentation_weight == 0:
             raise ValueError("classification_weight and segmentation_weight are both 0; at least one must be above 0")
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_combined(self) -> Self:
+        if self.unfreeze_after_epochs and not self.freeze_backbone:
+            raise ValueError("unfreeze_after_epochs needs freeze_backbone; turn that on, or set it to 0")
+        if self.balancing != "fixed" and 0 in (self.classification_weight, self.segmentation_weight):
+            raise ValueError(
+                f"balancing {self.balancing} cannot be combined with classification_weight or segmentation_weight 0: "
+                "there is one loss only; take fixed"
+            )
+        if self.balancing == "upgrad":
+            # Gradients that were aggregated part by part are not those of the whole batch; and without a trained
+            # encoder there is nothing that both losses share.
+            refused = {"accumulate": self.accumulate > 1, "freeze_backbone": self.freeze_backbone}
+            if named := [name for name, is_set in refused.items() if is_set]:
+                raise ValueError(
+                    f"balancing upgrad cannot be combined with {' and '.join(named)}; take fixed or uncertainty"
+                )
         return self

@@ -33,6 +33,7 @@ class Sample:
     mask: Path | None
     target: Target
     group: str
+    mask_is_generated: bool = False  # made by a program for this run, not given with the photo
 
     @property
     def name(self) -> str:

@@ -55,6 +55,9 @@ class RunStatus:
     best_epoch: int | None = None
     best: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)  # of the data check
+    notices: list[str] = field(default_factory=list)  # what was noticed while training, each with what to try
+    device: str = ""  # where it trains: "cpu", "cuda:0"
+    memory_bytes: int = 0  # of the process on the CPU, else of the device
 
     @property
     def live(self) -> bool:

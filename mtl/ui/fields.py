@@ -11,7 +11,6 @@ from mtl.config import TrainConfig, section_of, type_of
 
 # What the page sets by other means.
 ELSEWHERE = {"data_dir", "output_dir"}
-SECTIONS = {"basic": "Settings", "augmentation": "Augmentation", "data": "Data details", "advanced": "More settings"}
 
 
 def setting_names(section: str) -> list[str]:

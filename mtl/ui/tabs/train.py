@@ -8,14 +8,14 @@ from typing import Any
 import gradio as gr
 import pandas as pd
 
-from mtl.config import TrainConfig
+from mtl.config import SECTIONS, TrainConfig
 from mtl.errors import MtlError, RunError
 from mtl.training.jobs import JobManager
 from mtl.training.run import Run, list_runs
 from mtl.ui import views
 from mtl.ui.choices import MADE_FOLDER, STARTS, data_choices, data_path, describe_data, prepare_data, settle
 from mtl.ui.curves import CURVES, CurveReader, Version, empty_curves
-from mtl.ui.fields import SECTIONS, make_field, setting_names, to_settings
+from mtl.ui.fields import make_field, setting_names, to_settings
 from mtl.ui.models import ModelShelf
 from mtl.ui.theme import TRAIN_COLOR, VALIDATION_COLOR
 
@@ -97,7 +97,7 @@ def _render_fields() -> dict[str, gr.components.Component]:
         with gr.Row():
             for name in row:
                 fields[name] = make_field(name, min_width=120)
-    for section in ("advanced", "augmentation", "data"):
+    for section in list(SECTIONS)[1:]:
         with gr.Accordion(SECTIONS[section], open=False):
             for name in setting_names(section):
                 fields[name] = make_field(name, **({"info": PAGE_INFO[name]} if name in PAGE_INFO else {}))
