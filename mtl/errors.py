@@ -7,6 +7,9 @@ MtlError
 ├── CheckpointError   weights that cannot be read, or that belong to another network
 ├── DeviceError       a device that is not there
 ├── RunError          a run's folder, or a run that cannot start, stop or go on
+│   ├── DivergedError     a loss or gradient that is not finite
+│   └── MemoryLimitError  a batch that does not fit into the memory, however it is cut
+├── DiskFullError     no space left to write to
 └── AddressError      an address or port that the page cannot be served at
 """
 
@@ -40,6 +43,18 @@ class DeviceError(MtlError):
 
 
 class RunError(MtlError):
+    pass
+
+
+class DivergedError(RunError):
+    pass
+
+
+class MemoryLimitError(RunError):
+    pass
+
+
+class DiskFullError(MtlError):
     pass
 
 

@@ -1,12 +1,24 @@
 """Writing a file so that a reader sees the old one or the new one, never half of it."""
 
+import errno
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from mtl.errors import DiskFullError
+
 REPLACE_SECONDS = 2.0
+FULL_BYTES = 1_000_000  # a disk with less left is full
+
+
+def is_full(folder: Path, error: Exception) -> bool:
+    """Did writing into this folder fail for want of space? PyTorch's writer says only that it failed."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return isinstance(error, OSError | RuntimeError) and shutil.disk_usage(folder).free < FULL_BYTES
 
 
 def write_atomically(path: Path, write: Callable[[Path], object], *, durable: bool = True) -> None:
@@ -21,6 +33,11 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, durable: bo
                 os.fsync(written.fileno())
         temporary.chmod(0o644)
         _replace(temporary, path)
+    except (OSError, RuntimeError) as error:
+        # Before the temporary file goes, and makes room again.
+        if is_full(path.parent, error):
+            raise DiskFullError(f"{path.name}: no space left on the disk; free some, the old file is whole") from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -203,8 +203,8 @@ def test_a_finished_run_goes_on_for_more_epochs(finished_run: Run, tmp_path: Pat
 
 
 def test_resuming_with_another_setting_is_refused(finished_run: Run) -> None:
-    with pytest.raises(ConfigError, match=r"lr: got 0\.5, but the run has 0\.001"):
-        train(finished_run.config.replace(lr=0.5), resume=finished_run.path)
+    with pytest.raises(ConfigError, match=r"batch_size: got 2, but the run has 4"):
+        train(finished_run.config.replace(batch_size=2), resume=finished_run.path)
 
 
 def test_a_run_without_a_checkpoint_cannot_be_resumed(tiny_data: Path) -> None:
@@ -236,8 +236,8 @@ def test_a_pth_starts_a_new_run_from_its_epoch(finished_run: Run, tiny_data: Pat
 
 
 def test_a_pth_whose_optimizer_does_not_fit_is_refused(finished_run: Run, tiny_data: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"another freeze_backbone\?.*take --init"):
-        train(tiny_config(tiny_data, epochs=9, freeze_backbone=True), resume=finished_run.best_file)
+    with pytest.raises(CheckpointError, match=r"another optimizer or balancing\?.*take --init"):
+        train(tiny_config(tiny_data, epochs=9, balancing="uncertainty"), resume=finished_run.best_file)
 
 
 def test_a_pth_without_epochs_left_is_refused(finished_run: Run, tiny_data: Path) -> None:

@@ -240,6 +240,11 @@ def require_trainable(folder: DataFolder, config: TrainConfig) -> None:
             f"batch_size: got {config.batch_size}, but there are only {len(folder.train)} training photos; "
             f"take {len(folder.train)} or less"
         )
+    if config.accumulate > 1 and config.batch_size * config.accumulate > len(folder.train):
+        raise ConfigError(
+            f"accumulate: got {config.accumulate} batches of {config.batch_size}, but there are only "
+            f"{len(folder.train)} training photos; take {len(folder.train) // config.batch_size} or less"
+        )
     shown = [name for name, count in zip(folder.classes.names, folder.class_counts(), strict=True) if count]
     if len(shown) == 1 and config.classification_weight > 0:
         raise DataError(

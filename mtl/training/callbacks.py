@@ -1,24 +1,29 @@
 """What listens to the training loop: the run's folder, checkpoints and Stop."""
 
+import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import psutil
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks import Callback, EMAWeightAveraging
 from pytorch_lightning.plugins.io import CheckpointIO
 
 from mtl.analysis.overlay import draw_overlay
 from mtl.checkpoint import Checkpoint, read_pth, write_pth, write_state
 from mtl.data.folder import Sample
-from mtl.errors import RunError
+from mtl.errors import DivergedError, RunError
+from mtl.training.notices import notices
 from mtl.training.run import Run
 from mtl.training.task import HIGHER_IS_BETTER, MultiTask
+
+log = logging.getLogger(__name__)
 
 
 class StopRequested(Exception):  # noqa: N818 - no error: somebody's wish
@@ -40,8 +45,31 @@ class StopOnRequest(RunCallback):
             raise StopRequested
 
     def on_validation_batch_start(self, *_: Any) -> None:
+        self._raise_if_asked()
+
+    def on_train_epoch_end(self, *_: Any) -> None:
+        self._raise_if_asked()
+
+    def _raise_if_asked(self) -> None:
         if self.run.stop_file.exists():
             raise StopRequested
+
+
+class AveragedWeights(EMAWeightAveraging):
+    """Lightning's moving average of the weights: validation measures it, and the best checkpoint keeps it."""
+
+    @property
+    def averaged(self) -> MultiTask:
+        assert self._average_model is not None
+        task: MultiTask = self._average_model.module
+        return task
+
+
+def measured(trainer: pl.Trainer, task: pl.LightningModule) -> MultiTask:
+    """The task with the weights that validation measures: the averaged ones where there are such."""
+    assert isinstance(task, MultiTask)
+    averages = [callback for callback in trainer.callbacks if isinstance(callback, AveragedWeights)]
+    return averages[0].averaged if averages else task
 
 
 class RunRecorder(RunCallback):
@@ -66,16 +94,18 @@ class RunRecorder(RunCallback):
         self, trainer: pl.Trainer, task: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         assert isinstance(task, MultiTask)
+        if not outputs:  # every photo of the batch has vanished
+            return
         self._photos += len(batch)
-        losses = {name: round(float(value), 6) for name, value in outputs.items()}
-        _require_finite("loss", losses["loss"], trainer)
+        figures = {name: round(float(value), 6) for name, value in outputs.items()}
         self.run.append_event(
             {
                 "event": "step",
                 "step": trainer.global_step,
                 "epoch": trainer.current_epoch + 1,
                 "epochs_done": round(trainer.current_epoch + (batch_idx + 1) / trainer.num_training_batches, 5),
-                **losses,
+                "photos": len(batch),
+                **figures,
                 "lr": task.lr,
             }
         )
@@ -103,20 +133,47 @@ class RunRecorder(RunCallback):
             images_per_second=round(self._rate, 2),
             train_seconds=round(seconds, 1),
             seconds_left=round(seconds / step * (steps - step), 1) if step else None,
+            memory_bytes=_memory_bytes(trainer.strategy.root_device),
         )
 
     def on_train_epoch_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         assert isinstance(task, MultiTask)
         epoch = trainer.current_epoch + 1
-        _require_finite("val_loss", task.epoch_metrics["val_loss"], trainer)
+        if not math.isfinite(task.epoch_metrics["val_loss"]):
+            raise DivergedError(f"the validation loss is {task.epoch_metrics['val_loss']} after epoch {epoch}")
         self.run.append_event({"event": "epoch", "step": trainer.global_step, "epoch": epoch, **task.epoch_metrics})
         self.run.write_history()
-        self.run.update(state="saving", epoch=epoch, step=trainer.global_step)
+        self._log_epoch(epoch, task.epoch_metrics)
+        self.run.update(state="saving", epoch=epoch, step=trainer.global_step, notices=self._notices(trainer, task))
+
+    def _log_epoch(self, epoch: int, figures: dict[str, float]) -> None:
+        log.info("epoch %d: %s", epoch, ", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
+
+    def _notices(self, trainer: pl.Trainer, task: MultiTask) -> list[str]:
+        """All that is to be noticed now; what is new of it also goes to the log."""
+        noticed = [*self._troubles(trainer, task), *notices(self.run.events())]
+        known = self.run.status().notices
+        for line in noticed:
+            if line not in known:
+                log.warning("%s", line)
+        return noticed
+
+    @staticmethod
+    def _troubles(trainer: pl.Trainer, task: MultiTask) -> Iterator[str]:
+        if task.memory_notice:
+            yield task.memory_notice
+        loaders: Any = (trainer.train_dataloader, trainer.val_dataloaders)
+        missing = [name for loader in loaders for name in loader.dataset.missing]
+        if missing:
+            names = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+            yield f"left out, since they cannot be read any more: {names}; put them back before the next run"
 
 
-def _require_finite(name: str, value: float, trainer: pl.Trainer) -> None:
-    if not math.isfinite(value):
-        raise RunError(f"{name} is {value} at step {trainer.global_step}: the training diverged; take a lower lr")
+def _memory_bytes(device: torch.device) -> int:
+    """What this training holds: on a GPU of its memory, else of the machine's."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device)
+    return int(psutil.Process().memory_info().rss)
 
 
 class SamplePredictions(RunCallback):
@@ -126,11 +183,12 @@ class SamplePredictions(RunCallback):
 
     @torch.no_grad()
     def on_train_epoch_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
-        assert isinstance(task, MultiTask)
         dataset: Any = trainer.val_dataloaders.dataset  # type: ignore[union-attr]
         batch = dataset[self._choose(dataset.samples)]
+        if not len(batch):
+            return
         with trainer.precision_plugin.val_step_context():
-            _, seg_logits, _ = task.eval()(batch.photos.to(task.device) / 255)
+            _, seg_logits, _ = measured(trainer, task).eval()(batch.photos.to(task.device) / 255)
         task.train()
         size = batch.photos.shape[-2:]
         predicted = F.interpolate(seg_logits.float().cpu(), size, mode="bilinear")[:, 0] >= 0
@@ -196,7 +254,7 @@ class KeepBestAndLast(RunCallback):
             self.run.best_file,
             Checkpoint(
                 self.run.name,
-                {key: value.cpu() for key, value in task.network.state_dict().items()},
+                {key: value.cpu() for key, value in measured(trainer, task).network.state_dict().items()},
                 task.network.config,
                 task.config.model_dump(mode="json"),
                 epoch,

@@ -13,6 +13,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping
+from pytorch_lightning.utilities.memory import is_oom_error
 
 from mtl.checkpoint import Checkpoint, read_checkpoint, read_pth
 from mtl.config import ModelConfig, TrainConfig
@@ -20,10 +21,12 @@ from mtl.data.check import check_folder
 from mtl.data.dataset import PhotoDataset, make_loader
 from mtl.data.folder import DataFolder, read_folder, require_trainable
 from mtl.device import choose_device, choose_precision
-from mtl.errors import ConfigError, MtlError, RunError
+from mtl.errors import ConfigError, DivergedError, MtlError, RunError
+from mtl.files import is_full
 from mtl.model import MultiTaskNetwork
 from mtl.training.callbacks import (
     AtomicCheckpointIO,
+    AveragedWeights,
     KeepBestAndLast,
     RunRecorder,
     SamplePredictions,
@@ -40,7 +43,8 @@ logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 CheckProgress = Callable[[int, int], None]  # (photos read, of how many)
 
 # What may differ from the run's own settings when it is resumed; anything else would be another run.
-CHANGEABLE_ON_RESUME = {"data_dir", "epochs", "device", "threads", "output_dir"}
+# The learning rate and the clipping: for a run that diverged.
+CHANGEABLE_ON_RESUME = {"data_dir", "epochs", "device", "threads", "output_dir", "lr", "gradient_clip"}
 
 
 @dataclass(frozen=True)
@@ -184,17 +188,46 @@ def run_job(job: Job, *, show_progress: bool = False, check_progress: CheckProgr
             # Lightning makes an exit of the interrupt.
             run.update(state="stopped", message=f"interrupted; {run.what_now}", seconds_left=None)
             raise KeyboardInterrupt from None
+        except DivergedError as error:
+            raise _diverged(job, error) from error
         except MtlError as error:
-            run.update(state="failed", message=str(error))
+            _note_failure(run, str(error))
             raise
         # The edge of a job: whatever happened is noted in the run's folder before it goes on.
         except Exception as error:
             log.info("the run failed", exc_info=True)
-            run.update(state="failed", message=f"{type(error).__name__}: {error}")
+            _note_failure(run, _words(run, error))
             raise
         finally:
             torch.set_num_threads(threads)
             run.stop_file.unlink(missing_ok=True)
+
+
+def _note_failure(run: Run, message: str) -> None:
+    log.error("failed: %s", message)
+    run.update(state="failed", message=message, seconds_left=None)
+
+
+def _words(run: Run, error: Exception) -> str:
+    if is_full(run.path, error):
+        return f"no space left on the disk of {run.path.parent}; free some, then: {run.what_now}"
+    if is_oom_error(error) or isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return f"out of memory; take a smaller batch_size or image_size ({type(error).__name__})"
+    return f"{type(error).__name__}: {error}"
+
+
+def _diverged(job: Job, error: DivergedError) -> DivergedError:
+    """The run as it was at its last good state, which a resume takes up, and the error with what to try."""
+    run, lower = job.run, f"{job.config.lr / 10:g}"
+    if run.last_file.is_file():
+        step = read_pth(run.last_file)["global_step"]
+        run.cut_back(step)
+        advice = f"the state after step {step} is kept: resume with a lower lr (--resume {run.path} --lr {lower})"
+    else:
+        advice = f"start anew with a lower lr, e.g. {lower}"
+    told = DivergedError(f"{error}; {advice}, or a smaller gradient_clip")
+    _note_failure(run, str(told))
+    return told
 
 
 def _check_data(job: Job, progress: CheckProgress | None) -> None:
@@ -231,7 +264,9 @@ def _prepare(job: Job) -> MultiTask:
 
 def _fit(job: Job, task: MultiTask, show_progress: bool) -> None:
     run, config, model_config = job.run, job.config, task.network.config
-    train_loader = make_loader(PhotoDataset(job.folder.train, model_config), config.batch_size, seed=config.seed)
+    train_photos = PhotoDataset(job.folder.train, model_config, config.generated_mask_weight)
+    # A step takes all that is accumulated; the task cuts it into parts.
+    train_loader = make_loader(train_photos, config.batch_size * config.accumulate, seed=config.seed)
     val_loader = make_loader(PhotoDataset(job.folder.val, model_config), config.batch_size, seed=None)
     if job.resumed:
         state = read_pth(run.last_file)
@@ -243,7 +278,6 @@ def _fit(job: Job, task: MultiTask, show_progress: bool) -> None:
         accelerator="gpu" if job.device.type == "cuda" else job.device.type,
         devices=[job.device.index or 0] if job.device.type == "cuda" else 1,
         precision=choose_precision(config.precision, job.device),
-        gradient_clip_val=config.gradient_clip or None,
         callbacks=_callbacks(job),
         plugins=[AtomicCheckpointIO()],
         default_root_dir=run.path,
@@ -275,7 +309,8 @@ def _count_epochs_from(trainer: pl.Trainer, epoch: int) -> None:
 def _callbacks(job: Job) -> list[Callback]:
     run, config = job.run, job.config
     first_epoch = job.weights.epoch if job.weights and job.goes_on else 0
-    callbacks: list[Callback] = [RunRecorder(run, first_epoch), SamplePredictions(run)]
+    averaging = [AveragedWeights(decay=config.ema_decay)] if config.ema_decay else []
+    callbacks: list[Callback] = [*averaging, RunRecorder(run, first_epoch), SamplePredictions(run)]
     if config.early_stopping_patience:
         mode = "max" if config.best_metric in HIGHER_IS_BETTER else "min"
         patience = config.early_stopping_patience

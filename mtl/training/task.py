@@ -1,22 +1,29 @@
 """What is learned in a step and what is measured in an epoch, as Lightning calls it; no files here."""
 
-import math
+import logging
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from pytorch_lightning.utilities.memory import garbage_collection_cuda, is_oom_error
+from torch import Tensor, nn
 
-from mtl.config import IMAGENET_MEAN, IMAGENET_STD, TrainConfig
+from mtl.config import IMAGENET_MEAN, IMAGENET_STD, ModelConfig, TrainConfig
 from mtl.data.augment import augment
 from mtl.data.dataset import Batch
-from mtl.errors import CheckpointError
-from mtl.losses import LossSums, multitask_sums
+from mtl.errors import CheckpointError, DivergedError, MemoryLimitError
+from mtl.losses import LossSums, balancing_weights, multitask_sums, target_counts
 from mtl.metrics import accuracy, balanced_accuracy, confusion_matrix, dice_jaccard, overlap_counts, predicted_ids
 from mtl.model import MultiTaskNetwork
+from mtl.training.balance import LossBalance, upgrad_backward
+from mtl.training.optimizer import lr_factor, make_optimizer
 
+log = logging.getLogger(__name__)
+
+PROBE_STEPS = 50  # how often the pull of each task is measured
+MAX_HALVINGS = 3
 HIGHER_IS_BETTER = {"val_jaccard", "val_dice", "val_accuracy", "val_balanced_accuracy"}
 
 
@@ -41,82 +48,215 @@ class MultiTask(pl.LightningModule):
     """The joint training of both heads.
 
     Everything random in a step follows from (seed, epoch, step), so a resumed run repeats it without saved states.
+    The step is optimised by hand: a batch is cut into parts whose gradients are added up, all divided by the numbers
+    of targets in the whole batch, so that its loss is the same in however many parts it fits into the memory.
     """
 
     def __init__(self, network: MultiTaskNetwork, config: TrainConfig, optimizer_state: dict[str, Any] | None = None):
         """optimizer_state: of an earlier training of the same weights, to go on with."""
         super().__init__()
+        self.automatic_optimization = False
         self.network = network
         self.config = config
+        self.balance = LossBalance(config)
+        self.halvings = 0  # of the parts, where the memory was too small
         self._optimizer_state = optimizer_state
         classes = network.config.classes
         self.group_ids = list(classes.group_ids.values())
         self.trained: Tensor
+        self.class_weights: Tensor
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("trained", torch.tensor(network.config.trained), persistent=False)
+        self.register_buffer("class_weights", _class_weights(network.config, config), persistent=False)
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
-        if config.freeze_backbone:
-            network.encoder.requires_grad_(False)
         self.train_loss, self.val_loss = EpochLoss(), EpochLoss()
         self.epoch_metrics: dict[str, float] = {}
         self._plateau: torch.optim.lr_scheduler.ReduceLROnPlateau | None = None
         self._plateau_state: dict[str, Any] | None = None
 
+    # ---- what is frozen
+
+    @property
+    def encoder_is_frozen(self) -> bool:
+        unfreeze = self.config.unfreeze_after_epochs
+        return self.config.freeze_backbone and not (unfreeze and self.current_epoch >= unfreeze)
+
     def train(self, mode: bool = True) -> "MultiTask":
         """A frozen encoder also keeps its BatchNorm statistics (pytorch/pytorch#86590)."""
         super().train(mode)
-        if self.config.freeze_backbone:
+        if self.encoder_is_frozen:
             self.network.encoder.eval()
         return self
+
+    def _freeze(self) -> None:
+        self.network.encoder.requires_grad_(not self.encoder_is_frozen)
+        # Lightning keeps the modes that it finds, and would leave a frozen encoder in training mode.
+        self.train()
 
     # ---- the step
 
     def forward(self, photos: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Photos (N, 3, S, S) float in 0..1."""
-        normalised = (photos - self.mean) / self.std
-        return self.network(normalised.contiguous(memory_format=torch.channels_last))
+        return self.network(self._normalised(photos))
+
+    def _normalised(self, photos: Tensor) -> Tensor:
+        return ((photos - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
 
     def losses(self, class_logits: Tensor, seg_logits: Tensor, batch: Batch, masks: Tensor) -> LossSums:
         """Masks (N, 1, S, S) are averaged down to the logits' size: a pixel half covered has the target 0.5."""
         targets = F.adaptive_avg_pool2d(masks, (seg_logits.shape[-2], seg_logits.shape[-1]))
         return multitask_sums(
-            class_logits, seg_logits, batch.targets, targets, batch.has_mask, self.group_ids, self.trained
+            class_logits,
+            seg_logits,
+            batch.targets,
+            targets,
+            batch.has_mask,
+            self.group_ids,
+            self.trained,
+            mask_weight=batch.mask_weight,
+            class_weights=self.class_weights,
+            segmentation=self.config.segmentation_loss,
         )
 
     def weighted(self, classification: Any, segmentation: Any) -> Any:
-        """The training loss of the two means."""
+        """The loss that is reported, of the two means: weighted as configured, however it is balanced."""
         return self.config.classification_weight * classification + self.config.segmentation_weight * segmentation
 
-    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        # The dropout of a step: the same after a resume as without one.
-        step_seed = np.random.SeedSequence((self.config.seed, self.current_epoch, batch_idx)).generate_state(1)[0]
-        torch.manual_seed(int(step_seed))
-        photos, masks = augment(
-            batch.photos / 255, batch.masks / 255, batch.photo_index, epoch=self.current_epoch, config=self.config
-        )
-        class_logits, seg_logits, _ = self(photos)
-        sums = self.losses(class_logits, seg_logits, batch, masks)
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor] | None:
+        if not len(batch):  # every photo of it has vanished
+            return None
+        optimizer: Any = self.optimizers()
+        while True:
+            try:
+                # The dropout of a step: the same after a resume as without one.
+                torch.manual_seed(self._step_seed(batch_idx))
+                optimizer.zero_grad()
+                sums, pulls = self._backward(batch, probe=batch_idx % PROBE_STEPS == 0)
+                break
+            # torch raises several kinds where the memory is too small; is_oom_error knows them.
+            except RuntimeError as error:
+                self._halve(error, len(batch))
+        norms = self._clip_gradients()
+        optimizer.step()
         self.train_loss.add(sums)
+        return self._outputs(sums) | pulls | norms
+
+    def _step_seed(self, batch_idx: int) -> int:
+        seeds = np.random.SeedSequence((self.config.seed, self.current_epoch, batch_idx)).generate_state(1)
+        return int(seeds[0])
+
+    def _backward(self, batch: Batch, *, probe: bool) -> tuple[LossSums, dict[str, Tensor]]:
+        """Add the gradients of the batch, part by part; its sums, and how hard each task pulls where `probe`."""
+        counts = torch.stack(target_counts(batch.targets, batch.has_mask, self.trained))
+        total, pulls = None, {}
+        for number, part in enumerate(batch.parts(self.config.accumulate * 2**self.halvings)):
+            sums, features, skips = self._forward_part(part)
+            total = sums.detached() if total is None else total + sums.detached()
+            losses = torch.stack([sums.classification, sums.segmentation]) / counts.clamp(min=1)
+            if not torch.isfinite(losses).all():
+                raise DivergedError(
+                    f"the loss is {self.weighted(*losses.tolist())} at step {self.trainer.global_step + 1}"
+                )
+            if probe and number == 0 and not self.encoder_is_frozen:
+                pulls = self._pulls(losses, features)
+            share = len(part) / len(batch)
+            self._backward_part(losses, counts > 0, [features, *skips], share)
+        assert total is not None
+        return total, pulls
+
+    def _forward_part(self, part: Batch) -> tuple[LossSums, Tensor, list[Tensor]]:
+        photos, masks = augment(
+            part.photos / 255, part.masks / 255, part.photo_index, epoch=self.current_epoch, config=self.config
+        )
+        features, skips = self.network.encoder(self._normalised(photos))
+        class_logits, seg_logits = self.network.heads(features, skips)
+        return self.losses(class_logits, seg_logits, part, masks), features, skips
+
+    def _backward_part(self, losses: Tensor, present: Tensor, features: list[Tensor], share: float) -> None:
+        if self.config.balancing == "upgrad":
+            weighted = self.balance.weights() * losses
+            upgrad_backward([weighted[i] for i in range(2) if present[i]], features, self._encoder_parameters())
+        else:
+            self.manual_backward((self.balance.weights() * losses).sum() + share * self.balance.penalty(present))
+
+    def _encoder_parameters(self) -> list[nn.Parameter]:
+        return list(self.network.encoder.parameters())
+
+    def _pulls(self, losses: Tensor, features: Tensor) -> dict[str, Tensor]:
+        """The norm of each weighted loss's gradient on the features that both heads share."""
+        weighted = self.balance.weights() * losses
+        gradients = [torch.autograd.grad(loss, features, retain_graph=True, allow_unused=True)[0] for loss in weighted]
+        names = ("classification_pull", "segmentation_pull")
+        return {
+            name: torch.linalg.vector_norm(gradient.detach().float())
+            for name, gradient in zip(names, gradients, strict=True)
+            if gradient is not None
+        }
+
+    def _halve(self, error: RuntimeError, photos: int) -> None:
+        """From now on in parts half as large; raises where that is no answer."""
+        if not (isinstance(error, torch.OutOfMemoryError) or is_oom_error(error)):
+            raise error
+        fewest = self.config.accumulate * 2**self.halvings >= photos
+        if self.halvings == MAX_HALVINGS or fewest or self.config.balancing == "upgrad":
+            raise MemoryLimitError(
+                f"out of memory with parts of {-(-photos // (self.config.accumulate * 2**self.halvings))} photos; "
+                "take a smaller image_size or batch_size"
+            ) from error
+        self.halvings += 1
+        # The failed part's tensors hang on the traceback.
+        error.__traceback__ = None
+        garbage_collection_cuda()
+        log.warning("%s", self.memory_notice)
+
+    @property
+    def memory_notice(self) -> str | None:
+        """What was done about too little memory."""
+        if not self.halvings:
+            return None
+        return (
+            f"out of memory: each batch is now computed in {self.config.accumulate * 2**self.halvings} parts, with the "
+            "same loss; a smaller batch_size or image_size is quicker"
+        )
+
+    def _clip_gradients(self) -> dict[str, Tensor]:
+        """The gradient norm of each part of the network before it is clipped."""
+        parts = [(name, module) for name, module in self.network.named_children()]
+        gradients = {name: [p.grad for p in module.parameters() if p.grad is not None] for name, module in parts}
+        norms = {name: torch.nn.utils.get_total_norm(held) for name, held in gradients.items() if held}
+        total = torch.linalg.vector_norm(torch.stack(list(norms.values())))
+        if not torch.isfinite(total):
+            raise DivergedError(f"the gradient is not finite at step {self.trainer.global_step + 1}")
+        if self.config.gradient_clip:
+            torch.nn.utils.clip_grads_with_norm_(self.network.parameters(), self.config.gradient_clip, total)
+        return {f"gradient_norm_{name}": norm for name, norm in norms.items()}
+
+    def _outputs(self, sums: LossSums) -> dict[str, Tensor]:
         classification, segmentation = sums.means()
         outputs = {"loss": self.weighted(classification, segmentation)}
         # A batch without a label or a mask has no such loss; 0 would pull the curves down.
         if sums.classified:
-            outputs["classification_loss"] = classification.detach()
+            outputs["classification_loss"] = classification
         if sums.segmented:
-            outputs["segmentation_loss"] = segmentation.detach()
+            outputs["segmentation_loss"] = segmentation
+        if self.config.balancing == "uncertainty":
+            learned = self.balance.weights().detach()
+            outputs |= {"classification_weight": learned[0], "segmentation_weight": learned[1]}
         return outputs
 
     # ---- the learning rate
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        parameters = [p for p in self.parameters() if p.requires_grad]
-        optimizer = torch.optim.Adam(parameters, lr=self.config.lr, weight_decay=self.config.weight_decay)
+        network = self.network
+        heads = [network.classification_head, network.segmentation_head]
+        optimizer = make_optimizer(network.encoder, heads, self.balance, self.config)
+        self._base_lrs = [group["lr"] for group in optimizer.param_groups]
         if self._optimizer_state:
             _restore(optimizer, self._optimizer_state)
-            for group in optimizer.param_groups:
-                group["lr"] = self.config.lr
+            for group, lr in zip(optimizer.param_groups, self._base_lrs, strict=True):
+                group["lr"] = lr
         if self.config.schedule == "plateau":
             self._plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
                 optimizer, factor=self.config.plateau_factor, patience=self.config.plateau_patience
@@ -126,35 +266,30 @@ class MultiTask(pl.LightningModule):
         return optimizer
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        step, config = self.trainer.global_step, self.config
+        batches = int(self.trainer.num_training_batches)
         # At most one epoch: a small data folder must not spend its whole run warming up.
         # An optimizer that goes on is warm already.
-        warmup_steps = 0 if self._optimizer_state else min(config.warmup_steps, int(self.trainer.num_training_batches))
-        warmup = min(1.0, (step + 1) / max(warmup_steps, 1))
-        if config.schedule == "cosine":
-            batches = self.trainer.num_training_batches
-            progress = min(1.0, (self.current_epoch * batches + batch_idx) / (config.epochs * batches))
-            self._set_lr(config.lr * warmup * 0.5 * (1 + math.cos(math.pi * progress)))
-        elif step < warmup_steps:
-            self._set_lr(config.lr * warmup)
-
-    def _set_lr(self, lr: float) -> None:
-        for group in self.trainer.optimizers[0].param_groups:
-            group["lr"] = lr
+        warmup_steps = 0 if self._optimizer_state else min(self.config.warmup_steps, batches)
+        step = self.current_epoch * batches + batch_idx
+        factor = lr_factor(self.config, step, self.config.epochs * batches, warmup_steps)
+        if factor is not None:
+            for group, lr in zip(self.trainer.optimizers[0].param_groups, self._base_lrs, strict=True):
+                group["lr"] = lr * factor
 
     @property
     def lr(self) -> float:
-        return float(self.trainer.optimizers[0].param_groups[0]["lr"])
+        """Of the heads; the encoder's is this times backbone_lr_factor."""
+        return float(self.trainer.optimizers[0].param_groups[1]["lr"])
 
     # ---- the epoch
 
     def on_train_start(self) -> None:
-        # Lightning keeps the modes that it finds, and would leave a frozen encoder in training mode.
-        self.train()
+        self._freeze()
 
     def on_train_epoch_start(self) -> None:
         # Not called where a resumed run begins within an epoch: the restored sums go on.
         self.train_loss = EpochLoss()
+        self._freeze()
 
     def on_validation_epoch_start(self) -> None:
         self.val_loss = EpochLoss()
@@ -212,11 +347,23 @@ class MultiTask(pl.LightningModule):
         checkpoint["steps_into_epoch"] = steps % self.trainer.num_training_batches
         checkpoint["plateau"] = self._plateau.state_dict() if self._plateau else None
         checkpoint["train_loss_sums"] = self.train_loss.sums.cpu()
+        checkpoint["halvings"] = self.halvings
+        checkpoint["lr"] = self.config.lr
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.train_loss.sums = checkpoint["train_loss_sums"]
+        self.halvings = checkpoint["halvings"]
+        # A run may be resumed with another learning rate, e.g. after it diverged.
+        for group in checkpoint["optimizer_states"][0]["param_groups"]:
+            group["lr"] *= self.config.lr / checkpoint["lr"]
         # Lightning restores this before it asks for the optimizer.
         self._plateau_state = checkpoint["plateau"]
+
+
+def _class_weights(model: ModelConfig, config: TrainConfig) -> Tensor:
+    power = {"none": 0.0, "sqrt": 0.5, "balanced": 1.0}[config.class_weighting]
+    counts = model.class_counts or (1,) * model.num_classes_classification
+    return torch.tensor(balancing_weights(counts, power))
 
 
 def _restore(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
@@ -224,6 +371,6 @@ def _restore(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
         optimizer.load_state_dict(state)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
-            "the checkpoint's optimizer does not fit what is trained here (another freeze_backbone?); "
+            "the checkpoint's optimizer does not fit what is trained here (another optimizer or balancing?); "
             "take --init instead of --resume, which begins from its weights alone"
         ) from error
