@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mtl.config import NO_CLASS, UNKNOWN
 
+TASKS = ("classification", "segmentation")
 SegmentationLoss = Literal["bce", "dice", "bce+dice"]
 
 
@@ -38,6 +39,10 @@ class LossSums:
     def detached(self) -> "LossSums":
         """Without the graph that they were computed by."""
         return LossSums(self.classification.detach(), self.classified, self.segmentation.detach(), self.segmented)
+
+    def by_task(self) -> dict[str, Tensor]:
+        """The two sums, by the names of TASKS."""
+        return dict(zip(TASKS, (self.classification, self.segmentation), strict=True))
 
     def means(self) -> tuple[Tensor, Tensor]:
         """(classification loss, segmentation loss); 0 where no sample has the target."""

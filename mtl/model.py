@@ -116,9 +116,4 @@ class MultiTaskNetwork(nn.Module):
         Shapes (N, num_classes), (N, 1, S/2, S/2), (N, 1280, S/32, S/32); S is a multiple of 32, 224 by default.
         """
         features, skips = self.encoder(x)
-        class_logits, seg_logits = self.heads(features, skips)
-        return class_logits, seg_logits, features
-
-    def heads(self, features: Tensor, skips: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """What the encoder gives -> (class_logits, seg_logits)."""
-        return self.classification_head(features), self.segmentation_head(features, skips)
+        return self.classification_head(features), self.segmentation_head(features, skips), features

@@ -1,15 +1,17 @@
 """How the class loss and the mask loss become one step: fixed weights, learned ones, or no step against either."""
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor, nn
 from torchjd.aggregation import UPGrad
-from torchjd.autojac import jac_to_grad, mtl_backward
 
 from mtl.config import TrainConfig
+from mtl.losses import TASKS
 
 
 class LossBalance(nn.Module):
-    """The weights of (classification, segmentation) while training. What is reported is always weighted as configured.
+    """The weights of the losses while training, in the order of TASKS. What is reported is weighted as configured.
 
     uncertainty: weight exp(-s) with a learned s = log variance for each loss, and s / 2 added, which keeps the
     weights from falling to 0 (Kendall et al. 2018, arXiv:1705.07115); s starts where the weight is the configured one.
@@ -26,22 +28,32 @@ class LossBalance(nn.Module):
         """(2,) What the losses are multiplied with now."""
         return self.configured if self.log_variances is None else torch.exp(-self.log_variances)
 
-    def penalty(self, present: Tensor) -> Tensor:
-        """What learned weights cost, for the losses that are there, (2,) bool; 0 where the weights are fixed."""
+    def penalty(self, tasks: Collection[str]) -> Tensor | float:
+        """What learned weights cost, for these tasks; 0 where the weights are fixed."""
         if self.log_variances is None:
-            return self.configured.new_zeros(())
-        return 0.5 * self.log_variances[present].sum()
+            return 0.0
+        return 0.5 * self.log_variances[[TASKS.index(task) for task in tasks]].sum()
 
 
-def upgrad_backward(losses: list[Tensor], features: list[Tensor], shared: list[nn.Parameter]) -> None:
+def upgrad_backward(losses: list[Tensor], shared: list[nn.Parameter], heads: list[nn.Parameter]) -> None:
     """Fill the gradients so that the shared parameters' step is against no loss (Quinton & Rey 2024, arXiv:2406.16232).
 
-    features: what the heads get of the encoder, whose trainable parameters are `shared`. Each head has its own loss's
-    gradient. Where the losses do not conflict, the shared gradient is that of their sum.
+    Each head has its own loss's gradient. Where the losses do not conflict, the shared gradient is that of their sum.
     """
-    if len(losses) == 1:
-        losses[0].backward()
+    rows = []
+    for number, loss in enumerate(losses, start=1):
+        gradients = torch.autograd.grad(loss, shared + heads, retain_graph=number < len(losses), allow_unused=True)
+        rows.append(torch.cat([gradient.flatten() for gradient in gradients[: len(shared)]]))
+        for parameter, gradient in zip(heads, gradients[len(shared) :], strict=True):
+            if gradient is not None:
+                parameter.grad = gradient
+    if not rows:
         return
-    # One after the other: vmap would need rules that not every layer has.
-    mtl_backward(losses, features=features, shared_params=shared, parallel_chunk_size=1)
-    jac_to_grad(shared, UPGrad(pref_vector=losses[0].new_ones(len(losses))))
+    aggregate = UPGrad(pref_vector=rows[0].new_ones(len(rows)))
+    _vector_to_gradients(aggregate(torch.stack(rows)), shared)
+
+
+def _vector_to_gradients(vector: Tensor, parameters: list[nn.Parameter]) -> None:
+    pieces = vector.split([parameter.numel() for parameter in parameters])
+    for parameter, piece in zip(parameters, pieces, strict=True):
+        parameter.grad = piece.view_as(parameter)

@@ -61,14 +61,16 @@ class AveragedWeights(EMAWeightAveraging):
     @property
     def averaged(self) -> MultiTask:
         assert self._average_model is not None
-        task: MultiTask = self._average_model.module
+        task = self._average_model.module
+        assert isinstance(task, MultiTask)
         return task
 
 
 def measured(trainer: pl.Trainer, task: pl.LightningModule) -> MultiTask:
     """The task with the weights that validation measures: the averaged ones where there are such."""
     assert isinstance(task, MultiTask)
-    averages = [callback for callback in trainer.callbacks if isinstance(callback, AveragedWeights)]
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    averages = [callback for callback in callbacks if isinstance(callback, AveragedWeights)]
     return averages[0].averaged if averages else task
 
 

@@ -16,9 +16,9 @@ TASKS = {"classification": "class", "segmentation": "mask"}
 
 def notices(events: Iterable[Event]) -> list[str]:
     """One line for each trouble that a run's events show at the end of an epoch."""
-    steps, epochs = [], []
-    for event in events:
-        (epochs if event["event"] == "epoch" else steps).append(event)
+    events = list(events)
+    steps = [event for event in events if event["event"] == "step"]
+    epochs = [event for event in events if event["event"] == "epoch"]
     if not epochs:
         return []
     latest = [event for event in steps if event["epoch"] == epochs[-1]["epoch"]]

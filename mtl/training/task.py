@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from pytorch_lightning.utilities.memory import garbage_collection_cuda, is_oom_error
-from torch import Tensor, nn
+from torch import Tensor
 
 from mtl.config import IMAGENET_MEAN, IMAGENET_STD, ModelConfig, TrainConfig
 from mtl.data.augment import augment
@@ -99,10 +99,8 @@ class MultiTask(pl.LightningModule):
 
     def forward(self, photos: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Photos (N, 3, S, S) float in 0..1."""
-        return self.network(self._normalised(photos))
-
-    def _normalised(self, photos: Tensor) -> Tensor:
-        return ((photos - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        normalised = (photos - self.mean) / self.std
+        return self.network(normalised.contiguous(memory_format=torch.channels_last))
 
     def losses(self, class_logits: Tensor, seg_logits: Tensor, batch: Batch, masks: Tensor) -> LossSums:
         """Masks (N, 1, S, S) are averaged down to the logits' size: a pixel half covered has the target 0.5."""
@@ -149,51 +147,49 @@ class MultiTask(pl.LightningModule):
 
     def _backward(self, batch: Batch, *, probe: bool) -> tuple[LossSums, dict[str, Tensor]]:
         """Add the gradients of the batch, part by part; its sums, and how hard each task pulls where `probe`."""
-        counts = torch.stack(target_counts(batch.targets, batch.has_mask, self.trained))
+        counts = target_counts(batch.targets, batch.has_mask, self.trained)
         total, pulls = None, {}
         for number, part in enumerate(batch.parts(self.config.accumulate * 2**self.halvings)):
-            sums, features, skips = self._forward_part(part)
+            sums, features = self._forward_part(part)
             total = sums.detached() if total is None else total + sums.detached()
-            losses = torch.stack([sums.classification, sums.segmentation]) / counts.clamp(min=1)
-            if not torch.isfinite(losses).all():
-                raise DivergedError(
-                    f"the loss is {self.weighted(*losses.tolist())} at step {self.trainer.global_step + 1}"
-                )
+            losses = self._weighted_losses(sums, counts)
             if probe and number == 0 and not self.encoder_is_frozen:
                 pulls = self._pulls(losses, features)
-            share = len(part) / len(batch)
-            self._backward_part(losses, counts > 0, [features, *skips], share)
+            self._backward_part(losses, len(part) / len(batch))
         assert total is not None
         return total, pulls
 
-    def _forward_part(self, part: Batch) -> tuple[LossSums, Tensor, list[Tensor]]:
+    def _forward_part(self, part: Batch) -> tuple[LossSums, Tensor]:
         photos, masks = augment(
             part.photos / 255, part.masks / 255, part.photo_index, epoch=self.current_epoch, config=self.config
         )
-        features, skips = self.network.encoder(self._normalised(photos))
-        class_logits, seg_logits = self.network.heads(features, skips)
-        return self.losses(class_logits, seg_logits, part, masks), features, skips
+        class_logits, seg_logits, features = self(photos)
+        return self.losses(class_logits, seg_logits, part, masks), features
 
-    def _backward_part(self, losses: Tensor, present: Tensor, features: list[Tensor], share: float) -> None:
+    def _weighted_losses(self, sums: LossSums, counts: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        """Task -> a part's share of the batch's loss, weighted as it is balanced now; only tasks with a target."""
+        losses = {}
+        weights = self.balance.weights()
+        for number, (task, value) in enumerate(sums.by_task().items()):
+            if not torch.isfinite(value):
+                raise DivergedError(f"the {task} loss is {value.item()} at step {self.trainer.global_step + 1}")
+            if counts[number]:
+                losses[task] = weights[number] * value / counts[number]
+        return losses
+
+    def _backward_part(self, losses: dict[str, Tensor], share: float) -> None:
+        network = self.network
         if self.config.balancing == "upgrad":
-            weighted = self.balance.weights() * losses
-            upgrad_backward([weighted[i] for i in range(2) if present[i]], features, self._encoder_parameters())
-        else:
-            self.manual_backward((self.balance.weights() * losses).sum() + share * self.balance.penalty(present))
+            heads = [*network.classification_head.parameters(), *network.segmentation_head.parameters()]
+            upgrad_backward(list(losses.values()), list(network.encoder.parameters()), heads)
+        elif losses:
+            self.manual_backward(torch.stack(list(losses.values())).sum() + share * self.balance.penalty(losses))
 
-    def _encoder_parameters(self) -> list[nn.Parameter]:
-        return list(self.network.encoder.parameters())
-
-    def _pulls(self, losses: Tensor, features: Tensor) -> dict[str, Tensor]:
+    @staticmethod
+    def _pulls(losses: dict[str, Tensor], features: Tensor) -> dict[str, Tensor]:
         """The norm of each weighted loss's gradient on the features that both heads share."""
-        weighted = self.balance.weights() * losses
-        gradients = [torch.autograd.grad(loss, features, retain_graph=True, allow_unused=True)[0] for loss in weighted]
-        names = ("classification_pull", "segmentation_pull")
-        return {
-            name: torch.linalg.vector_norm(gradient.detach().float())
-            for name, gradient in zip(names, gradients, strict=True)
-            if gradient is not None
-        }
+        gradients = {task: torch.autograd.grad(loss, features, retain_graph=True)[0] for task, loss in losses.items()}
+        return {f"{task}_pull": torch.linalg.vector_norm(gradient.float()) for task, gradient in gradients.items()}
 
     def _halve(self, error: RuntimeError, photos: int) -> None:
         """From now on in parts half as large; raises where that is no answer."""
@@ -223,8 +219,10 @@ class MultiTask(pl.LightningModule):
 
     def _clip_gradients(self) -> dict[str, Tensor]:
         """The gradient norm of each part of the network before it is clipped."""
-        parts = [(name, module) for name, module in self.network.named_children()]
-        gradients = {name: [p.grad for p in module.parameters() if p.grad is not None] for name, module in parts}
+        gradients = {
+            name: [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+            for name, module in self.network.named_children()
+        }
         norms = {name: torch.nn.utils.get_total_norm(held) for name, held in gradients.items() if held}
         total = torch.linalg.vector_norm(torch.stack(list(norms.values())))
         if not torch.isfinite(total):
