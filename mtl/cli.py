@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from pydantic.fields import FieldInfo
 
+from mtl.command import option_name, read_settings
 from mtl.config import TrainConfig, section_of, type_of
-from mtl.errors import ConfigError, MtlError, PhotoError
+from mtl.errors import ConfigError, MtlError, PhotoError, RunError
 
 if TYPE_CHECKING:
-    from mtl.training.run import RunStatus
+    from mtl.training.run import Run, RunStatus
 
 Verb = Callable[[argparse.Namespace], None]
 
@@ -76,6 +77,9 @@ def make_parser() -> argparse.ArgumentParser:
 
     train = add("train", run_train, "train on a data folder")
     _add_settings(train, TrainConfig.model_fields)
+    train.add_argument(
+        "--config", metavar="FILE", help="settings (JSON) as the page saves them, or a run's config.json; options win"
+    )
     train.add_argument("--resume", metavar="PATH", help="a run's folder: go on with it; a .pth: start from it")
 
     predict = add("predict", run_predict, "analyse photos: class, probabilities, lesion mask")
@@ -102,8 +106,12 @@ def make_parser() -> argparse.ArgumentParser:
     demo.add_argument("--size", type=int, default=256, help="longer side in pixels (default: 256)")
     demo.add_argument("--seed", type=int, default=0, help="other photos for another seed (default: 0)")
 
-    runs = add("runs", run_runs, "list the training runs")
+    runs = add("runs", run_runs, "list the training runs, or stop or delete one")
     runs.add_argument("--output-dir", default=TrainConfig.model_fields["output_dir"].default, help=_help("output_dir"))
+    action = runs.add_mutually_exclusive_group()
+    action.add_argument("--stop", metavar="NAME", help="ask this run to stop; it keeps its best and its last state")
+    action.add_argument("--delete", metavar="NAME", help="delete this run's folder; asks once")
+    runs.add_argument("--yes", action="store_true", help="delete without asking")
     return parser
 
 
@@ -113,7 +121,7 @@ def make_parser() -> argparse.ArgumentParser:
 def _add_settings(parser: argparse.ArgumentParser, fields: dict[str, FieldInfo]) -> None:
     """One option a setting; only those given on the line override, so a default stands in one place."""
     for name, field in fields.items():
-        option = f"--{name.replace('_', '-')}"
+        option = option_name(name)
         help_text = f"{field.description} (default: {field.default})".replace("%", "%%")
         common: dict[str, Any] = {"dest": name, "default": argparse.SUPPRESS, "help": help_text}
         kind = type_of(field)
@@ -141,8 +149,9 @@ def run_train(args: argparse.Namespace) -> None:
 
     # A run's folder holds its own settings, which those on the line change; all else starts from the defaults.
     goes_on = args.resume is not None and not args.resume.endswith(".pth")
-    config = None if goes_on else TrainConfig(**_settings(args))
-    overrides = _settings(args) if goes_on else None
+    settings = (read_settings(Path(args.config)) if args.config else {}) | _settings(args)
+    config = None if goes_on else TrainConfig(**settings)
+    overrides = settings if goes_on else None
     try:
         with _progress_bar("photos read", quiet=args.json) as progress:
             run = train(
@@ -279,18 +288,80 @@ def run_demo_data(args: argparse.Namespace) -> None:
 
 
 def run_runs(args: argparse.Namespace) -> None:
+    if args.stop is not None:
+        _stop_run(_named_run(args.output_dir, args.stop), as_json=args.json)
+    elif args.delete is not None:
+        _delete_run(_named_run(args.output_dir, args.delete), as_json=args.json, sure=args.yes)
+    else:
+        _list_runs(args.output_dir, as_json=args.json)
+
+
+def _named_run(output_dir: str, name: str) -> "Run":
     from mtl.training.run import list_runs
 
-    runs = [(run, run.status()) for run in list_runs(args.output_dir)]
-    if args.json:
-        print(json.dumps({"runs": [{"run": str(run.path), **asdict(status)} for run, status in runs]}))
+    runs = {run.name: run for run in list_runs(output_dir)}
+    if name not in runs:
+        newest = ", ".join(list(runs)[:3]) or "none"
+        raise RunError(f"{name}: no such run in {output_dir}; the newest there: {newest}")
+    return runs[name]
+
+
+def _stop_run(run: "Run", *, as_json: bool) -> None:
+    state = run.status().state
+    if not run.status().live:
+        raise RunError(f"{run.name}: it is not being trained ({state}), so there is nothing to stop")
+    run.request_stop()
+    line = f"{run.name} was asked to stop; `python -m mtl train --resume {run.path}` goes on with it"
+    print(json.dumps({"run": str(run.path), "state": run.status().state}) if as_json else line)
+
+
+def _delete_run(run: "Run", *, as_json: bool, sure: bool) -> None:
+    size = f"{run.size_bytes / 1e6:.0f} MB"
+    if not sure and not _is_agreed(f"delete {run.path} ({size}) for good?"):
+        raise RunError(f"{run.name}: kept; answer y, or add --yes, to delete it")
+    run.delete()
+    print(json.dumps({"deleted": str(run.path)}) if as_json else f"deleted {run.path} ({size})")
+
+
+def _is_agreed(question: str) -> bool:
+    """Asked on the terminal; no where there is none."""
+    if not sys.stdin.isatty():
+        return False
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _list_runs(output_dir: str, *, as_json: bool) -> None:
+    from mtl.training.run import list_runs
+
+    runs = list_runs(output_dir)
+    if as_json:
+        print(json.dumps({"runs": [_run_figures(run) for run in runs]}))
     elif not runs:
-        print(f"no runs in {args.output_dir}; start one with `python -m mtl train --data-dir FOLDER`")
-    for run, status in runs if not args.json else []:
-        jaccard = f"Jaccard {status.best['val_jaccard']:.3f}" if "val_jaccard" in status.best else ""
-        print(
-            f"{run.name}  {status.state}  epoch {status.epoch} of {status.epochs}  {jaccard}  {status.message}".rstrip()
-        )
+        print(f"no runs in {output_dir}; start one with `python -m mtl train --data-dir FOLDER`")
+    else:
+        print("\n".join(_run_line(run) for run in runs))
+
+
+def _run_figures(run: "Run") -> dict[str, Any]:
+    figures = {"duration_seconds": round(run.duration, 1), "size_bytes": run.size_bytes}
+    return {"run": str(run.path), "name": run.name, **asdict(run.status()), **figures}
+
+
+def _run_line(run: "Run") -> str:
+    status = run.status()
+    progress = f"epoch {status.epoch} of {status.epochs}"
+    best = _best_line(status) if status.best_epoch else ""
+    parts = [run.name, status.state, progress, _span(run.duration), best, status.message]
+    return "  ".join(part for part in parts if part)
+
+
+def _span(seconds: float) -> str:
+    """A time as one reads it: 40 s, 12 min, 3 h 05 min."""
+    minutes = round(seconds / 60)
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
 # ---- the terminal

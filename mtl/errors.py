@@ -4,6 +4,7 @@ MtlError
 ├── ConfigError       a setting out of its bounds, unknown, or at odds with another
 ├── PhotoError        a file that is no photo, or one that cannot be read whole
 ├── DataError         a data folder: its layout, labels, masks or splits
+│   └── ArchiveError      an uploaded zip: broken, hostile, or without photos
 ├── CheckpointError   weights that cannot be read, or that belong to another network
 ├── DeviceError       a device that is not there
 ├── RunError          a run's folder, or a run that cannot start, stop or go on
@@ -31,6 +32,10 @@ class PhotoError(MtlError):
 
 
 class DataError(MtlError):
+    pass
+
+
+class ArchiveError(DataError):
     pass
 
 

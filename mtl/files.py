@@ -47,6 +47,15 @@ def write_text(path: Path, text: str, *, durable: bool = True) -> None:
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"), durable=durable)
 
 
+def keep_copy(path: Path, copy: Path) -> None:
+    """The file as it is now, under another name; it takes no space until `path` is replaced by another."""
+    copy.unlink(missing_ok=True)
+    try:
+        os.link(path, copy)
+    except OSError:  # a file system without links
+        write_atomically(copy, lambda temporary: shutil.copyfile(path, temporary))
+
+
 def _replace(temporary: Path, path: Path) -> None:
     deadline = time.monotonic() + REPLACE_SECONDS
     while True:

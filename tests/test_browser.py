@@ -7,14 +7,17 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from mtl.config import TrainConfig
 from mtl.data.demo import write_demo_data
-from mtl.training.run import list_runs
+from mtl.training.run import Run, list_runs
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: the page is not tested")
@@ -36,7 +39,11 @@ class App:
     """`app.py` as its users start it, in a process of its own."""
 
     def __init__(self, folder: Path):
-        self.runs_dir, self.data_root = folder / "runs", folder / "data"
+        self.folder, self.runs_dir, self.data_root = folder, folder / "runs", folder / "data"
+        self._start()
+
+    def _start(self) -> None:
+        folder = self.folder
         self._log = (folder / "app.log").open("w+", encoding="utf-8")
         command = [sys.executable, "app.py", "--port", "0", "--runs-dir", self.runs_dir, "--data-root", self.data_root]
         self.connections = folder / "connections.txt"
@@ -70,7 +77,19 @@ class App:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        self._end()
+
+    def kill_and_restart(self) -> None:
+        """As after a crash: nothing is told to the process, and another one starts on the same folders."""
+        self.process.kill()
+        self.process.wait()
+        self._end()
+        self._start()
+
+    def _end(self) -> None:
         self._log.close()
+        calls = self.connections.read_text(encoding="utf-8").splitlines()[1:]
+        assert calls == [], "the application called other computers"
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +100,6 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     app = App(folder)
     yield app
     app.close()
-    assert app.connections.read_text(encoding="utf-8").splitlines()[1:] == [], "the application called other computers"
 
 
 @pytest.fixture(scope="module")
@@ -92,9 +110,10 @@ def browser() -> Iterator["sync_api.Browser"]:
         browser.close()
 
 
-@pytest.fixture
-def page(app: App, browser: "sync_api.Browser") -> Iterator["sync_api.Page"]:
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
+@contextmanager
+def opened(app: App, browser: "sync_api.Browser", width: int = 1280) -> Iterator["sync_api.Page"]:
+    """A page of a visitor of its own; what goes wrong in it, or in the server meanwhile, fails the test."""
+    context = browser.new_context(viewport={"width": width, "height": 900})
     context.set_default_timeout(PATIENCE_MS)
     page = context.new_page()
     errors: list[str] = []
@@ -105,6 +124,12 @@ def page(app: App, browser: "sync_api.Browser") -> Iterator["sync_api.Page"]:
     context.close()
     assert not errors
     assert "Traceback" not in app.log()
+
+
+@pytest.fixture
+def page(app: App, browser: "sync_api.Browser") -> Iterator["sync_api.Page"]:
+    with opened(app, browser) as page:
+        yield page
 
 
 def choose(page: "sync_api.Page", box: str, option: str) -> None:
@@ -241,13 +266,35 @@ def test_bad_folder_and_bad_setting_are_told_before_anything_starts(app: App, pa
     assert len(list_runs(app.runs_dir)) == before
 
 
-def test_train_reload_stop_resume_and_use(app: App, page: "sync_api.Page") -> None:
+# ---- training
+
+
+def set_up(page: "sync_api.Page", folder: str = "tiny") -> None:
+    """The Train tab with small photos and more epochs than anybody waits for."""
     page.get_by_role("tab", name="Train").click()
-    choose(page, "#mtl-data", "tiny")
+    choose(page, "#mtl-data", folder)
+    sync_api.expect(page.locator("#mtl-data-card")).to_contain_text("training and")
     page.locator("#setting-epochs input").fill("200")
     page.locator("#setting-batch_size input").fill("8")
-    page.get_by_role("button", name="More settings").click()
+    page.get_by_role("button", name="Data details").click()
     page.locator("#setting-image_size input").fill("64")
+
+
+def live_runs(app: App) -> list[Run]:
+    return [run for run in list_runs(app.runs_dir) if run.status().live]
+
+
+def shorten(run: Run) -> int:
+    """Let a run that was stopped end an epoch or two after its resume; the number of its last epoch."""
+    settings, epochs = run.settings, run.status().epoch + 1
+    run.write_config(settings | {"train": settings["train"] | {"epochs": epochs}})
+    return epochs
+
+
+def test_start_reload_second_browser_stop_resume_finish_and_use(
+    app: App, page: "sync_api.Page", browser: "sync_api.Browser"
+) -> None:
+    set_up(page)
     page.locator("#mtl-start").click()
     card = page.locator("#mtl-run-card")
     sync_api.expect(card).to_contain_text(re.compile("Training|Validating"), timeout=PATIENCE_MS)
@@ -255,34 +302,215 @@ def test_train_reload_stop_resume_and_use(app: App, page: "sync_api.Page") -> No
 
     page.reload()
     page.get_by_role("tab", name="Train").click()
-    sync_api.expect(card).to_contain_text(re.compile("epoch \\d+ of 200"), timeout=PATIENCE_MS)
+    sync_api.expect(card).to_contain_text(re.compile("epoch \\d+ of 200"))
     wait_until(lambda: curve_points(page, 0) > 1, "the curve after a reload")
     sync_api.expect(page.locator("#mtl-start")).to_be_disabled()
-    wait_until(lambda: (list_runs(app.runs_dir)[0].status().best_epoch or 0) >= 1, "a first epoch")
+    sync_api.expect(page.locator("#mtl-sample-picture img")).to_be_visible()
 
-    page.locator("#mtl-stop").click()
-    sync_api.expect(card).to_contain_text("Stopped", timeout=PATIENCE_MS)
+    run = live_runs(app)[0]
+    with opened(app, browser) as other:
+        other.get_by_role("tab", name="Train").click()
+        sync_api.expect(other.locator("#mtl-run-card")).to_contain_text(re.compile("epoch \\d+ of 200"))
+        sync_api.expect(other.locator("#mtl-start")).to_be_disabled()
+        other.evaluate(
+            "document.querySelector('#mtl-stop').addEventListener('click', () => window.clicked = Date.now())"
+        )
+        other.evaluate(
+            "new MutationObserver((_, watcher) => { window.told = Date.now(); watcher.disconnect() })"
+            ".observe(document.querySelector('#mtl-stop'), { childList: true, characterData: true, subtree: true })"
+        )
+        other.locator("#mtl-stop").click()
+        sync_api.expect(other.locator("#mtl-run-card")).to_contain_text("Stopped")
+        assert other.evaluate("window.told - window.clicked") < 300
+    sync_api.expect(card).to_contain_text("Stopped")
     sync_api.expect(page.locator("#mtl-start")).to_be_enabled()
-    step = list_runs(app.runs_dir)[0].status().step
+    sync_api.expect(page.locator("#mtl-stop")).to_be_disabled()
 
+    epochs, step = shorten(run), run.status().step
     page.locator("#mtl-resume").click()
-    wait_until(lambda: list_runs(app.runs_dir)[0].status().step > step, "steps after the resume")
-    page.locator("#mtl-stop").click()
-    sync_api.expect(card).to_contain_text("Stopped", timeout=PATIENCE_MS)
+    sync_api.expect(card).to_contain_text("Finished")
+    sync_api.expect(card).to_contain_text(f"{epochs} of {epochs} epochs")
+    assert run.status().step > step
+    assert [event["epoch"] for event in run.events() if event["event"] == "epoch"] == list(range(1, epochs + 1))
     assert len(list_runs(app.runs_dir)) == 1
+
+    with page.expect_download() as download:
+        page.locator("#mtl-download").click()
+    assert download.value.path().read_bytes() == run.best_file.read_bytes()
+    assert download.value.suggested_filename == f"{run.name}.pth"
 
     page.locator("#mtl-use").click()
     page.locator("#mtl-examples .thumbnail-item").first.click()
-    sync_api.expect(page.locator("#mtl-answer h2")).to_be_visible(timeout=PATIENCE_MS)
-    assert page.locator("#mtl-model input").input_value() == list_runs(app.runs_dir)[0].name
+    sync_api.expect(page.locator("#mtl-answer h2")).to_be_visible()
+    assert page.locator("#mtl-model input").input_value() == run.name
+
+
+def test_of_two_starts_at_once_one_runs_and_the_other_is_told_which(
+    app: App, page: "sync_api.Page", browser: "sync_api.Browser"
+) -> None:
+    before = len(list_runs(app.runs_dir))
+    with opened(app, browser) as other:
+        for visitor in (page, other):
+            set_up(visitor)
+        for visitor in (page, other):
+            visitor.evaluate("setTimeout(() => document.querySelector('#mtl-start').click(), 200)")
+        notices = [visitor.locator("#mtl-train-notice") for visitor in (page, other)]
+        wait_until(lambda: any("Training cannot start" in notice.inner_text() for notice in notices), "a refusal")
+        (run,) = live_runs(app)
+        assert [run.name in notice.inner_text() for notice in notices].count(True) == 1
+        assert len(list_runs(app.runs_dir)) == before + 1
+        for visitor in (page, other):
+            sync_api.expect(visitor.locator("#mtl-run-card")).to_contain_text(run.name)
+            sync_api.expect(visitor.locator("#mtl-start")).to_be_disabled()
+            sync_api.expect(visitor.locator("#mtl-start")).to_have_text("Start")
+        other.locator("#mtl-stop").click()
+        sync_api.expect(page.locator("#mtl-run-card")).to_contain_text("Stopped")
+
+
+def test_a_failed_run_says_why_and_shows_the_end_of_its_log(app: App, page: "sync_api.Page") -> None:
+    folder = shutil.copytree(app.data_root / "tiny", app.data_root / "soon broken")
+    set_up(page, "soon broken")
+    sync_api.expect(page.locator("#mtl-data-card")).to_contain_text("can be read")
+    broken = sorted((folder / "images").rglob("*.jpg"))[0]
+    broken.write_text("no photo")  # after the page has looked at it
+    page.locator("#mtl-start").click()
+    card = page.locator("#mtl-run-card")
+    sync_api.expect(card).to_contain_text("Failed")
+    sync_api.expect(card).to_contain_text(broken.name)
+    card.get_by_text("End of the log").click()
+    sync_api.expect(card.locator("pre")).to_contain_text(broken.name)
+    sync_api.expect(page.locator("#mtl-start")).to_be_enabled()
+    sync_api.expect(page.locator("#mtl-resume")).to_be_disabled()
+
+
+def test_a_killed_server_leaves_a_run_that_reads_as_interrupted_and_can_be_resumed(
+    app: App, browser: "sync_api.Browser"
+) -> None:
+    with opened(app, browser) as page:
+        set_up(page)
+        page.locator("#mtl-start").click()
+        wait_until(lambda: live_runs(app) and (live_runs(app)[0].status().best_epoch or 0) >= 1, "a first epoch")
+        run = live_runs(app)[0]
+        app.kill_and_restart()
+    with opened(app, browser) as page:
+        page.get_by_role("tab", name="Train").click()
+        card = page.locator("#mtl-run-card")
+        sync_api.expect(card).to_contain_text(f"Interrupted: {run.name}")
+        sync_api.expect(page.locator("#mtl-start")).to_be_enabled()
+        sync_api.expect(page.locator("#mtl-stop")).to_be_disabled()
+        epochs = shorten(run)
+        page.locator("#mtl-resume").click()
+        sync_api.expect(card).to_contain_text(f"Finished: {run.name}")
+        assert [event["epoch"] for event in run.events() if event["event"] == "epoch"] == list(range(1, epochs + 1))
+
+
+# ---- runs that are over
+
+
+def write_run(app: App, name: str, epochs: int = 4) -> Run:
+    """A run that is over, with curves and sample predictions, without a training."""
+    run = Run.create(TrainConfig(output_dir=str(app.runs_dir), name=name, epochs=epochs))
+    run.write_config({"train": TrainConfig(name=name, epochs=epochs).model_dump(mode="json")})
+    for epoch in range(1, epochs + 1):
+        add_epoch(run, epoch)
+        Image.new("RGB", (60, 80), (40 * epoch, 80, 90)).save(run.path / "samples" / f"epoch_{epoch:04}.png")
+    run.update(state="stopped", epoch=epochs, best_epoch=epochs, best={"val_loss": 0.5, "val_dice": 0.9})
+    return run
+
+
+def add_epoch(run: Run, epoch: int) -> None:
+    """Ten steps and the validation after them."""
+    for step in range(10):
+        done = epoch - 1 + (step + 1) / 10
+        losses = {"loss": 2 / (1 + done), "classification_loss": 1.0, "segmentation_loss": 0.5}
+        run.append_event({"event": "step", "step": round(10 * done), "epoch": epoch, "epochs_done": done, **losses})
+    run.append_event({"event": "epoch", "epoch": epoch, "step": 10 * epoch, "val_loss": 1 / epoch, "val_dice": 0.9})
+
+
+def last_tick(page: "sync_api.Page", plot: int) -> float:
+    """The last number under a plot's x axis."""
+    labels = page.locator(f"#mtl-plot-{plot} svg.marks .role-axis-label text").all_inner_texts()
+    numbers = [float(label) for label in labels[: labels.index("0.0") if "0.0" in labels[1:] else None] if label]
+    return max(numbers, default=0.0)
+
+
+def test_runs_are_compared_and_deleted(app: App, page: "sync_api.Page") -> None:
+    kept, gone = write_run(app, "kept"), write_run(app, "gone", epochs=3)
+    page.get_by_role("tab", name="Train").click()
+    table = page.locator("#mtl-runs")
+    for run in (kept, gone):
+        table.get_by_label(f"tick {run.name}").check()
+    compared = page.locator("#mtl-compare")
+    for run in (kept, gone):
+        sync_api.expect(compared.locator(".mtl-legend")).to_contain_text(run.name)
+    wait_until(lambda: compared.locator("svg.marks .mark-line path").count() == 2, "two curves")
+    table.get_by_label(f"tick {kept.name}").uncheck()
+    sync_api.expect(compared.locator(".mtl-legend")).not_to_contain_text(kept.name)
+
+    with page.expect_download() as download:
+        page.locator("#mtl-runs-download").click()
+    assert f"{gone.name}/metrics.jsonl" in zipfile.ZipFile(download.value.path()).namelist()
+
+    page.locator("#mtl-runs-delete").click()
+    question = page.locator("#mtl-confirm")
+    sync_api.expect(question).to_contain_text(re.compile(rf"{gone.name}, \d+ kB"))
+    page.locator("#mtl-confirm-no").click()
+    sync_api.expect(question).to_be_hidden()
+    assert gone.path.is_dir()
+    page.locator("#mtl-runs-delete").click()
+    page.locator("#mtl-confirm-yes").click()
+    sync_api.expect(table.get_by_label(f"tick {gone.name}")).to_have_count(0)
+    assert not gone.path.exists()
+    sync_api.expect(table.get_by_label(f"tick {kept.name}")).not_to_be_checked()
+    assert kept.path.is_dir()
+
+
+def test_zoom_and_an_earlier_sample_stay_while_the_run_goes_on(app: App, page: "sync_api.Page") -> None:
+    run = write_run(app, "long")
+    page.get_by_role("tab", name="Train").click()
+    page.locator("#mtl-runs").get_by_role("button", name=run.name).click()
+    sync_api.expect(page.locator("#mtl-run-card")).to_contain_text(f"Stopped: {run.name}")
+    wait_until(lambda: last_tick(page, 0) >= 3.5, "the whole curve")
+    box = page.locator("#mtl-plot-0 svg.marks").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 60)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.4 * box["width"], box["y"] + 60, steps=4)
+    page.mouse.move(box["x"] + 0.6 * box["width"], box["y"] + 60, steps=4)
+    page.mouse.up()
+    for plot in (0, 1):
+        wait_until(lambda plot=plot: 1 < last_tick(page, plot) < 3, "the zoom, in every plot")
+
+    picture, slider = page.locator("#mtl-sample-picture img"), page.locator("#mtl-sample-epoch input[type=number]")
+    newest = picture.get_attribute("src")
+    slider.fill("2")
+    wait_until(lambda: picture.get_attribute("src") != newest, "the earlier sample")
+    earlier = picture.get_attribute("src")
+
+    drawn = page.locator("#mtl-plot-0 svg.marks").inner_html()
+    add_epoch(run, 5)
+    Image.new("RGB", (60, 80)).save(run.path / "samples" / "epoch_0005.png")
+    sync_api.expect(page.locator("#mtl-sample-epoch")).to_contain_text("5")
+    page.wait_for_timeout(1500)
+    assert 1 < last_tick(page, 0) < 3
+    assert page.locator("#mtl-plot-0 svg.marks").inner_html() == drawn
+    assert picture.get_attribute("src") == earlier
+
+    page.mouse.dblclick(box["x"] + 0.5 * box["width"], box["y"] + 60)
+    wait_until(lambda: last_tick(page, 0) >= 4.5, "the whole curve again, with what came meanwhile")
 
 
 @pytest.mark.parametrize("width", [1280, 390])
 def test_nothing_is_wider_than_the_window(app: App, browser: "sync_api.Browser", width: int) -> None:
-    page = browser.new_page(viewport={"width": width, "height": 800})
-    page.goto(app.url)
-    for tab in ("Analyse", "Train", "About"):
-        page.get_by_role("tab", name=tab).click()
-        page.wait_for_timeout(300)
-        assert page.evaluate("document.documentElement.scrollWidth") <= width, tab
-    page.close()
+    run = write_run(app, "wide-" + "name-" * 12)
+    with opened(app, browser, width) as page:
+        for tab in ("Analyse", "About", "Train"):
+            page.get_by_role("tab", name=tab).click()
+            page.wait_for_timeout(300)
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, tab
+        page.locator("#mtl-runs").get_by_label(f"tick {run.name}").check()
+        sync_api.expect(page.locator("#mtl-compare .mtl-legend")).to_be_visible()
+        page.locator("#mtl-runs-delete").click()
+        sync_api.expect(page.locator("#mtl-confirm")).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    run.delete()

@@ -1,15 +1,22 @@
 """What check-data finds: files that cannot be read, counts, photos on both sides."""
 
+import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from builders import lay_out, save, write_folder
+from builders import law, lay_out, save, write_folder
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
 
 from mtl.config import TrainConfig
-from mtl.data.check import DataReport, check_folder
+from mtl.data.alike import MAX_DIFFERENT_BITS, look_alikes
+from mtl.data.check import ALL_LESION, CURES, OTHER_SHAPE, TOO_DARK, DataReport, check_folder
 from mtl.data.folder import DataFolder, read_folder
 from mtl.errors import DataError
 
@@ -43,7 +50,13 @@ def test_a_sound_folder(data: Path) -> None:
     assert 0.05 < train.mean_mask_coverage < 0.3
     assert report.unreadable == {}
     assert report.duplicates_across_splits == []
-    assert report.warnings == []
+    assert report.look_alikes_across_splits == []
+    assert report.doubtful_masks == {}
+    assert json.loads(json.dumps(report.to_dict())) == report.to_dict()
+
+
+def test_nothing_is_said_of_a_folder_that_is_large_and_even(tmp_path: Path) -> None:
+    assert check(write_folder(tmp_path, train=100, val=20)).warnings == []
 
 
 def test_unreadable_photos_and_masks_are_listed_by_name(data: Path) -> None:
@@ -82,22 +95,25 @@ def test_the_same_photo_on_both_sides(data: Path) -> None:
     report = check(data)
     [names] = report.duplicates_across_splits
     assert sorted(names) == ["copy.jpg", "harmless.jpg", "train_002.jpg"]
-    assert any(warning.startswith("1 photos stand in both splits") for warning in report.warnings)
+    assert report.look_alikes_across_splits == []
+    assert any(warning.startswith("1 photo in both splits (the first: ") for warning in report.warnings)
     assert report.unreadable == {}
 
 
 def test_groups_on_both_sides_are_told(data: Path) -> None:
     lay_out(data, {"groups.csv": "image,group\ntrain_000.jpg,anna\ntrain_001.jpg,anna\nval_000.jpg,anna\n"})
-    assert check(data).warnings == ["1 groups stand on both sides of the split (the first: anna)"]
+    assert "1 group on both sides of the split (the first: anna); move each to one side" in check(data).warnings
 
 
 def test_classes_without_photos_are_told(data: Path) -> None:
     lay_out(data, {"labels.json": '{"train_000.jpg": 0, "train_001.jpg": "none", "val_000.jpg": 2}'})
     report = check(data)
     assert (report.splits["train"].labelled, report.splits["train"].none_labels) == (1, 1)
-    assert "no training photo shows dry: the class will never be predicted" in report.warnings
-    assert "1 validation photos show oily, which has no training photo" in report.warnings
-    assert not any("normal" in warning for warning in report.warnings)
+    [missing] = [warning for warning in report.warnings if warning.startswith("no training photo shows")]
+    assert missing.startswith("no training photo shows dry, oily, combination, sensitive, straight, ")
+    assert "1 validation photos show oily, which no training photo shows; move some to the training side" in (
+        report.warnings
+    )
 
 
 @pytest.mark.parametrize(
@@ -106,7 +122,7 @@ def test_classes_without_photos_are_told(data: Path) -> None:
 )
 def test_a_missing_task_is_told(tmp_path: Path, left_out: str, warning: str) -> None:
     report = check(write_folder(tmp_path, train=2, val=2, **{left_out: False}))
-    assert [text.partition(":")[0] for text in report.warnings if "no training photo has" in text] == [warning]
+    assert [text.partition(",")[0] for text in report.warnings if "no training photo has" in text] == [warning]
 
 
 def test_masks_of_any_size_and_kind_are_read(data: Path) -> None:
@@ -139,3 +155,83 @@ def test_only_what_is_included_is_read(data: Path) -> None:
     report = check_folder(open_folder(data, include="*_00[1-5]*"))
     assert report.unreadable == {}
     assert report.splits["train"].photos == 5
+
+
+def test_few_photos_and_uneven_classes_are_told(tmp_path: Path) -> None:
+    data = write_folder(tmp_path, train=49, val=19, labels=False)
+    photos = sorted(path.name for path in (data / "images/train").iterdir())
+    classes = dict.fromkeys(photos[:44], 0) | dict.fromkeys(photos[44:48], 1) | {"val_000.jpg": 0}
+    lay_out(data, {"labels.json": json.dumps(classes), "classes.json": '["dry", "oily"]'})
+    assert check(data).warnings == [
+        "only 49 training photos; add more (50 at the least), or expect little",
+        "only 19 validation photos, so the figures jump by chance; hold out more (20 at the least)",
+        "fewer than 10 training photos show oily (4); add some, or join classes",
+        "the classes are uneven, 4 to 44 training photos; try class_weighting sqrt or balanced",
+    ]
+
+
+def test_photos_saved_anew_look_alike_and_others_do_not(data: Path) -> None:
+    original = Image.open(data / "images/train/train_002.jpg")
+    original.resize((96, 96), Image.Resampling.BICUBIC).save(data / "images/val/larger.png")
+    original.save(data / "images/train/harmless.webp", quality=80)
+    report = check(data)
+    assert sorted(report.look_alikes_across_splits) == [
+        ["harmless.webp", "larger.png"],
+        ["train_002.jpg", "larger.png"],
+    ]
+    assert report.duplicates_across_splits == []
+    assert any(warning.startswith("2 pairs of photos across the split look alike") for warning in report.warnings)
+
+
+@law
+@given(hnp.arrays(np.uint64, (70, 2)), hnp.arrays(np.uint64, (3, 2)), st.data())
+def test_look_alikes_are_the_pairs_within_the_distance(
+    ours: np.ndarray, theirs: np.ndarray, draw: st.DataObject
+) -> None:
+    place, flips = draw.draw(st.integers(0, 69)), draw.draw(st.sets(st.integers(0, 127), max_size=10))
+    theirs[1] = ours[place]
+    for bit in flips:
+        theirs[1, bit // 64] ^= np.uint64(1 << bit % 64)
+    pairs = {(i, j) for i in range(70) for j in range(3) if bits(ours[i], theirs[j]) <= MAX_DIFFERENT_BITS}
+    assert ((place, 1) in pairs) == (len(flips) <= MAX_DIFFERENT_BITS)
+    assert set(look_alikes(ours, theirs)) == pairs
+
+
+def bits(ours: np.ndarray, theirs: np.ndarray) -> int:
+    return sum((int(a) ^ int(b)).bit_count() for a, b in zip(ours, theirs, strict=True))
+
+
+def test_masks_that_look_wrong_are_told(data: Path) -> None:
+    square = np.zeros((64, 64, 3), np.uint8)
+    square[16:48, 16:48] = (255, 0, 0)
+    masks = data / "masks/train"
+    save(square, masks / "train_000.png")  # red on black: grey 76
+    save(np.full((64, 64), 255, np.uint8), masks / "train_001.png")
+    save(square[:32, :, 0], masks / "train_002.png")
+    save(square[::2, ::2, 0], masks / "train_003.png")  # half the size, and right
+    speck = np.zeros((64, 64), np.uint8)
+    speck[0, 0] = 40
+    save(speck, masks / "train_004.png")
+    Image.new("RGBA", (64, 64), (0, 0, 0, 0)).save(masks / "train_005.png")  # transparent: nothing is drawn
+    report = check(data)
+    assert report.doubtful_masks == {
+        TOO_DARK: ["train_000.png"],
+        ALL_LESION: ["train_001.png"],
+        OTHER_SHAPE: ["train_002.png"],
+    }
+    assert f"1 mask {OTHER_SHAPE} (the first: train_002.png); {CURES[OTHER_SHAPE]}" in report.warnings
+    assert report.splits["train"].masks == 12
+
+
+def test_generated_masks_are_counted_apart(data: Path) -> None:
+    folder = open_folder(data)
+    as_given = check_folder(folder).splits["train"]
+    whole = save(np.full((64, 64), 255, np.uint8), data.parent / "generated/train_000.png")
+    generated = replace(folder.train[0], mask=whole, mask_is_generated=True)
+    train = check_folder(replace(folder, train=(generated, *folder.train[1:]))).splits["train"]
+    assert (train.masks, train.generated_masks, as_given.generated_masks) == (as_given.masks - 1, 1, 0)
+    assert train.mean_mask_coverage < 0.3
+
+    report = check_folder(replace(folder, train=(generated, *(replace(s, mask=None) for s in folder.train[1:]))))
+    assert report.doubtful_masks == {}
+    assert "lesions are learned from 1 generated masks only; draw some in masks/" in report.warnings

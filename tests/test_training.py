@@ -54,7 +54,8 @@ def test_a_run_writes_its_folder(finished_run: Run) -> None:
     files = {path.name for path in finished_run.path.iterdir()}
     assert files == {
         "config.json", "metrics.jsonl", "multitask_history.json", "multitask_best.pth",
-        "last.ckpt", "run.json", "log.txt", "samples",
+        "last.ckpt", "last_epoch.ckpt", "run.json", "log.txt", "samples",
+        "tensorboard", "lock",
     }  # fmt: skip
     assert finished_run.path.name.endswith("-whole")
     status = finished_run.status()

@@ -53,8 +53,12 @@ class DataFolder:
         return self.train if name == "train" else self.val
 
     def digest(self) -> str:
-        """SHA-256 over the names, labels, masks and sides: the same for the same training data, wherever it lies."""
-        known = [(side, s.name, s.target, bool(s.mask)) for side in SPLITS for s in self.split(side)]
+        """SHA-256 over the names, labels, masks given and sides: the same for the same data, wherever it lies."""
+        known = [
+            (side, s.name, s.target, s.mask is not None and not s.mask_is_generated)
+            for side in SPLITS
+            for s in self.split(side)
+        ]
         return hashlib.sha256(repr(known).encode()).hexdigest()
 
     def class_counts(self, split: Split = "train") -> tuple[int, ...]:

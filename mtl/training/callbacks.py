@@ -19,6 +19,7 @@ from mtl.analysis.overlay import draw_overlay
 from mtl.checkpoint import Checkpoint, read_pth, write_pth, write_state
 from mtl.data.folder import Sample
 from mtl.errors import DivergedError, RunError
+from mtl.files import keep_copy
 from mtl.training.notices import notices
 from mtl.training.run import Run
 from mtl.training.task import HIGHER_IS_BETTER, MultiTask
@@ -241,6 +242,7 @@ class KeepBestAndLast(RunCallback):
             self._write_best(trainer, task, epoch)
             self.run.update(best_epoch=epoch, best=task.epoch_metrics)
         self._save_last(trainer)
+        keep_copy(self.run.last_file, self.run.last_epoch_file)
 
     def _save_last(self, trainer: pl.Trainer) -> None:
         trainer.save_checkpoint(self.run.last_file)

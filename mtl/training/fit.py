@@ -6,7 +6,7 @@ import platform
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from mtl.config import ModelConfig, TrainConfig
 from mtl.data.check import check_folder
 from mtl.data.dataset import PhotoDataset, make_loader
 from mtl.data.folder import DataFolder, read_folder, require_trainable
+from mtl.data.generate import MaskMaker, generate_masks
 from mtl.device import choose_device, choose_precision
 from mtl.errors import ConfigError, DivergedError, MtlError, RunError
 from mtl.files import is_full
@@ -33,9 +34,12 @@ from mtl.training.callbacks import (
     StopOnRequest,
     StopRequested,
 )
+from mtl.training.locks import DeviceLock, lock_device
+from mtl.training.masks import mask_maker
 from mtl.training.run import Run
 from mtl.training.start import BUILT_IN_STARTS, choose_start, is_frozen_lite0, load_checkpoint, load_start
 from mtl.training.task import HIGHER_IS_BETTER, MultiTask
+from mtl.training.tensorboard import TensorBoardCurves
 
 log = logging.getLogger(__name__)
 # Lightning tells of each saving and advertises a service.
@@ -57,6 +61,8 @@ class Job:
     device: torch.device
     start: str  # imagenet, lite0, none, or the name of a checkpoint
     activation: str
+    lock: DeviceLock
+    make_mask: MaskMaker | None = None  # where masks are to be generated
     resumed: bool = False
     weights: Checkpoint | None = None  # to begin from
     goes_on: bool = False  # from the weights' optimizer and epoch, too
@@ -99,11 +105,21 @@ def open_job(
         _require_fit(weights, folder, config, goes_on=resume is not None)
     frozen_lite0 = is_frozen_lite0(start, config.freeze_backbone)
     activation = weights.model_config.activation if weights else "relu6" if frozen_lite0 else "silu"
-    run = Run.create(config)
-    job = Job(run, config, folder, device, start, activation, weights=weights, goes_on=resume is not None)
-    run.write_config(_settings(job))
+    make_mask = mask_maker(config)
+    with lock_device(str(device)) as lock:
+        run = Run.create(config)
+        goes_on = resume is not None
+        job = Job(run, config, folder, device, start, activation, lock, make_mask, weights=weights, goes_on=goes_on)
+        return _claimed(job)
+
+
+def _claimed(job: Job) -> Job:
+    """Note this process as the one that trains the run."""
+    job.lock.hold(job.run.path)
+    job.run.write_config(_settings(job))
     # At once, so that whoever asks next finds the run live, and a stop that is asked for from now on counts.
-    run.claim(config.epochs)
+    job.run.claim(job.config.epochs)
+    job.run.update(device=str(job.device))
     return job
 
 
@@ -123,10 +139,9 @@ def _reopen_job(run: Run, config: TrainConfig | None, overrides: dict[str, Any])
     folder, device, saved = _trainable_folder(config), choose_device(config.device), run.settings
     if folder.digest() != saved["data_digest"]:
         raise RunError(f"{run.name}: its photos, labels or split have changed; put them back, or start a new run")
-    job = Job(run, config, folder, device, saved["start"], saved["model"]["activation"], resumed=True)
-    run.write_config(_settings(job))
-    run.claim(config.epochs)
-    return job
+    start, activation, make_mask = saved["start"], saved["model"]["activation"], mask_maker(config)
+    with lock_device(str(device)) as lock:
+        return _claimed(Job(run, config, folder, device, start, activation, lock, make_mask, resumed=True))
 
 
 def _trainable_folder(config: TrainConfig) -> DataFolder:
@@ -168,6 +183,7 @@ def _settings(job: Job) -> dict[str, Any]:
         "model": _model_config(job).model_dump(mode="json"),
         "start": job.start,
         "photos": {"train": len(job.folder.train), "val": len(job.folder.val)},
+        "generated_masks": sum(sample.mask_is_generated for sample in job.folder.train),
         "data_digest": job.folder.digest(),
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
     }
@@ -180,6 +196,7 @@ def run_job(job: Job, *, show_progress: bool = False, check_progress: CheckProgr
     with _logged_to(run):
         try:
             _check_data(job, check_progress)
+            job = _with_generated_masks(job)
             _fit(job, _prepare(job), show_progress)
             run.update(state="finished", message="", seconds_left=0)
         except StopRequested:
@@ -201,6 +218,7 @@ def run_job(job: Job, *, show_progress: bool = False, check_progress: CheckProgr
         finally:
             torch.set_num_threads(threads)
             run.stop_file.unlink(missing_ok=True)
+            job.lock.release()
 
 
 def _note_failure(run: Run, message: str) -> None:
@@ -217,14 +235,17 @@ def _words(run: Run, error: Exception) -> str:
 
 
 def _diverged(job: Job, error: DivergedError) -> DivergedError:
-    """The run as it was at its last good state, which a resume takes up, and the error with what to try."""
+    """Take the run back to its last validated epoch; the error with what to try.
+
+    Not to last.ckpt: weights are ruined some steps before their loss stops being a number.
+    """
     run, lower = job.run, f"{job.config.lr / 10:g}"
-    if run.last_file.is_file():
+    advice = f"start anew with a lower lr, e.g. {lower}"
+    if run.last_epoch_file.is_file():
+        run.last_epoch_file.replace(run.last_file)
         step = read_pth(run.last_file)["global_step"]
         run.cut_back(step)
         advice = f"the state after step {step} is kept: resume with a lower lr (--resume {run.path} --lr {lower})"
-    else:
-        advice = f"start anew with a lower lr, e.g. {lower}"
     told = DivergedError(f"{error}; {advice}, or a smaller gradient_clip")
     _note_failure(run, str(told))
     return told
@@ -233,11 +254,10 @@ def _diverged(job: Job, error: DivergedError) -> DivergedError:
 def _check_data(job: Job, progress: CheckProgress | None) -> None:
     """Read every photo once: a file that cannot be read must not end the run hours later."""
 
+    shown = _progress(job.run, "reading every photo once")
+
     def step(done: int, total: int) -> None:
-        if job.run.stop_file.exists():
-            raise StopRequested
-        if done % 50 == 1:
-            job.run.update(message=f"reading every photo once: {done} of {total}")
+        shown(done, total)
         if progress:
             progress(done, total)
 
@@ -246,6 +266,30 @@ def _check_data(job: Job, progress: CheckProgress | None) -> None:
     job.run.update(warnings=report.warnings)
     for warning in report.warnings:
         log.warning("%s", warning)
+
+
+def _progress(run: Run, what: str) -> CheckProgress:
+    """Shows how far the preparation is, and breaks it off where a stop was asked for."""
+
+    def step(done: int, total: int) -> None:
+        if run.stop_file.exists():
+            raise StopRequested
+        if done % 50 == 1:
+            run.update(message=f"{what}: {done} of {total}")
+
+    return step
+
+
+def _with_generated_masks(job: Job) -> Job:
+    """The job with a generated mask in the run's folder for each lesion photo without one, if asked for."""
+    if job.make_mask is None:
+        return job
+    into, show = job.run.path / "generated_masks", _progress(job.run, "making masks")
+    folder = generate_masks(job.folder, job.config, into, job.make_mask, show)
+    log.info("%d masks generated", sum(sample.mask_is_generated for sample in folder.train))
+    job = replace(job, folder=folder)
+    job.run.write_config(_settings(job))
+    return job
 
 
 def _prepare(job: Job) -> MultiTask:
@@ -318,7 +362,7 @@ def _callbacks(job: Job) -> list[Callback]:
         callbacks.append(
             EarlyStopping(config.best_metric, mode=mode, patience=patience, check_on_train_epoch_end=False)
         )
-    return [*callbacks, KeepBestAndLast(run, config.best_metric), StopOnRequest(run)]
+    return [*callbacks, KeepBestAndLast(run, config.best_metric), TensorBoardCurves(run), StopOnRequest(run)]
 
 
 @contextmanager

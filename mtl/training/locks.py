@@ -11,16 +11,15 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 import psutil
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
-from pydantic_core import to_json
 
-from mtl.errors import DiskFullError, RunError
+from mtl.errors import RunError
 
 log = logging.getLogger(__name__)
 
@@ -81,8 +80,8 @@ class DeviceLock:
         self._run_lock = _locked(run)
         note = Note(str(run.resolve()), *this_process(), since=time.time())
         # A courtesy to whoever is refused: a full disk must not end the run here.
-        with suppress(OSError, DiskFullError):
-            self._note_file.write_bytes(to_json(asdict(note)))
+        with suppress(OSError):
+            self._note_file.write_bytes(NOTES.dump_json(note))
             _date_ahead(self._note_file)
 
     def release(self) -> None:
@@ -180,15 +179,10 @@ def _locked(run: Path) -> FileLock | None:
     return lock
 
 
-@contextmanager
-def lock_run(run: Path) -> Iterator[None]:
-    """Nobody trains this run during the block. RunError where somebody does."""
-    lock = _locked(run)
-    try:
-        yield
-    finally:
-        if lock:
-            lock.release()
+def require_let_go(run: Path) -> None:
+    """RunError where somebody trains this run, also where the process is of another machine or container."""
+    if lock := _locked(run):
+        lock.release()
 
 
 def is_let_go(run: Path) -> bool:

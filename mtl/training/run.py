@@ -1,24 +1,30 @@
 """A run's folder: all that is known of a run, on disk, so that any process shows the same.
 
 runs/<time>-<name>/
-  config.json   metrics.jsonl   multitask_history.json   run.json   log.txt
-  multitask_best.pth   last.ckpt   samples/
+  config.json   metrics.jsonl   multitask_history.json   run.json   log.txt   lock
+  multitask_best.pth   last.ckpt   samples/   tensorboard/
 """
 
 import json
 import os
 import re
-from collections.abc import Iterator
+import shutil
+import time
+import uuid
+import zipfile
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-import psutil
+from pydantic import TypeAdapter, ValidationError
 
 from mtl.config import TrainConfig
-from mtl.errors import ConfigError, RunError
-from mtl.files import write_text
+from mtl.errors import ConfigError, DiskFullError, RunError
+from mtl.files import write_atomically, write_text
+from mtl.training.locks import is_let_go, is_running, require_let_go, this_process
 
 State = Literal[
     "preparing", "training", "validating", "saving", "stopping", "finished", "stopped", "failed", "interrupted"
@@ -33,6 +39,12 @@ HISTORY_LISTS = (
     "val_classification_loss",
     "val_segmentation_loss",
 )
+# What one takes along of a run, besides the newest sample picture.
+ARCHIVED = ("multitask_best.pth", "config.json", "multitask_history.json", "metrics.jsonl", "log.txt", "run.json")
+UNCOMPRESSED = {".pth", ".png"}  # these would not get smaller
+DELETED = ".deleted-"  # what a folder is called while it is removed, so that half of one is no run
+LOG_TAIL_BYTES = 65_536
+PLACES = {"name", "output_dir"}  # of a run, and not of what it learns from or how
 
 
 @dataclass(frozen=True)
@@ -44,6 +56,8 @@ class RunStatus:
     pid: int = 0
     pid_started: float = 0.0  # seconds since 1970; a process number alone may be another process by now
     started: str = ""
+    began: float = 0.0  # seconds since 1970; put off by the time between an end and a resume
+    seconds: float = 0.0  # how long it had run at `updated`
     updated: str = ""
     epoch: int = 0  # epochs done
     epochs: int = 0
@@ -64,12 +78,15 @@ class RunStatus:
         return self.state in LIVE_STATES
 
 
+STATUSES = TypeAdapter(RunStatus)
+
+
 class Run:
     """A run's folder and what is written there; `create` makes one, `Run(path)` opens one."""
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        if not self.status_file.is_file():
+        if not _is_run(self.path):
             raise RunError(f"{self.path.name}: no run's folder (run.json is missing); `python -m mtl runs` lists them")
 
     @classmethod
@@ -89,7 +106,8 @@ class Run:
                     f"{parent}: no run can be written there ({error.strerror}); choose another output_dir"
                 ) from None
             (path / "samples").mkdir()
-            _write_json(path / "run.json", asdict(RunStatus(started=_now(), epochs=config.epochs)))
+            status = RunStatus(started=_now(), epochs=config.epochs)
+            write_text(path / "run.json", _to_json(asdict(status)), durable=False)
             return cls(path)
         raise RunError(f"{stem}: 99 runs of this name were started in one second; wait a moment")
 
@@ -124,6 +142,11 @@ class Run:
         return self.path / "last.ckpt"
 
     @property
+    def last_epoch_file(self) -> Path:
+        """`last.ckpt` as it was after the last validated epoch: what a run that diverged is taken back to."""
+        return self.path / "last_epoch.ckpt"
+
+    @property
     def stop_file(self) -> Path:
         """While it exists, whoever trains this run stops at the next batch."""
         return self.path / "stop"
@@ -131,29 +154,58 @@ class Run:
     # ---- the status
 
     def status(self) -> RunStatus:
-        """As it stands on disk; a live state whose process is gone reads as interrupted."""
-        try:
-            status = RunStatus(**json.loads(self.status_file.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
+        """As it stands on disk; a live state reads as interrupted once nobody trains the run any more."""
+        status = self._stored()
+        if status is None:
             return RunStatus(state="failed", message="its run.json is damaged; its weights may still be good")
-        if status.live and not _is_running(status.pid, status.pid_started):
+        if status.live and not is_running(status.pid, status.pid_started):
             return replace(
                 status, state="interrupted", message=f"its process ended before the run did; {self.what_now}"
             )
+        if status.live and is_let_go(self.path):
+            return replace(status, state="interrupted", message=f"it broke off without a word; {self.what_now}")
         # Whoever asks for the stop must not write run.json, which belongs to the process that trains.
         return replace(status, state="stopping") if status.live and self.stop_file.exists() else status
 
+    def _stored(self) -> RunStatus | None:
+        """`run.json` as it is; None where it is damaged."""
+        try:
+            return STATUSES.validate_json(self.status_file.read_bytes())
+        except (OSError, ValidationError):
+            return None
+
     def update(self, **changes: Any) -> None:
-        """Change some fields of `run.json`."""
-        status = json.loads(self.status_file.read_text(encoding="utf-8"))
-        _write_json(self.status_file, status | changes | {"updated": _now()})
+        """Change some fields of `run.json`; only the process that trains the run may."""
+        status = self._stored()
+        if status is None:
+            pid, pid_started = this_process()
+            status = RunStatus(pid=pid, pid_started=pid_started)
+        status = replace(status, **{**changes, "updated": _now()})
+        self._store(replace(status, seconds=round(time.time() - status.began, 1)) if status.began else status)
+
+    def _store(self, status: RunStatus) -> None:
+        text = _to_json(asdict(status))
+        try:
+            # Twice a second during training: not worth waiting for the disk.
+            write_text(self.status_file, text, durable=False)
+        except (OSError, DiskFullError):
+            # How a run ended must be told on a full disk, too: the file's own place is still there.
+            with self.status_file.open("r+b") as file:
+                file.write(text.encode())
+                file.truncate()
 
     def claim(self, epochs: int) -> None:
         """Note this process as the one that trains the run, to that many epochs."""
         self.stop_file.unlink(missing_ok=True)
-        self.update(
-            epochs=epochs, pid=os.getpid(), pid_started=psutil.Process().create_time(), state="preparing", message=""
-        )
+        pid, pid_started = this_process()
+        began = time.time() - self.duration
+        self.update(epochs=epochs, pid=pid, pid_started=pid_started, began=began, state="preparing", message="")
+
+    @property
+    def duration(self) -> float:
+        """Seconds that it has run, without the time between an end and a resume."""
+        status = self.status()
+        return time.time() - status.began if status.live else status.seconds
 
     @property
     def what_now(self) -> str:
@@ -161,12 +213,22 @@ class Run:
         return "it can be resumed" if self.last_file.is_file() else "it had saved nothing yet; start it anew"
 
     def request_stop(self) -> None:
-        self.stop_file.touch()
+        """Ask whoever trains this run to stop at the next batch; nothing happens where it has ended."""
+        status = self.status()
+        if not status.live:
+            return
+        try:
+            self.stop_file.touch()
+        except OSError as error:
+            raise RunError(
+                f"{self.name}: it cannot be asked to stop, its folder cannot be written ({error.strerror}); "
+                f"end process {status.pid} instead"
+            ) from None
 
     # ---- the settings
 
     def write_config(self, settings: dict[str, Any]) -> None:
-        _write_json(self.config_file, settings)
+        write_text(self.config_file, _to_json(settings), durable=False)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -178,11 +240,13 @@ class Run:
 
     @property
     def config(self) -> TrainConfig:
-        """What the run was started with."""
+        """What the run was started with; settings that its version did not know have their defaults."""
         try:
             return TrainConfig(**self.settings["train"])
-        except (KeyError, TypeError, ConfigError) as error:
-            raise RunError(f"{self.name}: its config.json cannot be read: {error}") from None
+        except (KeyError, TypeError):
+            raise RunError(f"{self.name}: its config.json holds no settings; the run cannot be repeated") from None
+        except ConfigError as error:
+            raise RunError(f"{self.name}: its config.json is of another version: {error}") from None
 
     # ---- the curves
 
@@ -193,12 +257,18 @@ class Run:
 
     def events(self) -> Iterator[dict[str, Any]]:
         """All whole lines of `metrics.jsonl`; a line that a killed process left unfinished is not one."""
+        return (event for event, _ in self.events_from(0))
+
+    def events_from(self, offset: int) -> Iterator[tuple[dict[str, Any], int]]:
+        """The events that begin at a byte of `metrics.jsonl`, each with the byte where it ends."""
         if not self.metrics_file.is_file():
             return
-        with self.metrics_file.open(encoding="utf-8") as lines:
+        with self.metrics_file.open("rb") as lines:
+            lines.seek(offset)
             for line in lines:
-                if line.endswith("\n"):
-                    yield json.loads(line)
+                offset += len(line)
+                if line.endswith(b"\n"):
+                    yield json.loads(line), offset
 
     def cut_back(self, step: int) -> None:
         """Forget the events after `step`, which a resumed run is going to repeat."""
@@ -210,7 +280,67 @@ class Run:
         epochs = [event for event in self.events() if event["event"] == "epoch"]
         extra = sorted({key for e in epochs for key in e} - {"event", "epoch", "step", *HISTORY_LISTS})
         history: dict[str, Any] = {key: [event.get(key) for event in epochs] for key in (*HISTORY_LISTS, *extra)}
-        _write_json(self.path / "multitask_history.json", history | {"epochs": len(epochs)})
+        text = _to_json(history | {"epochs": len(epochs)})
+        write_text(self.path / "multitask_history.json", text, durable=False)
+
+    # ---- the folder as a whole
+
+    def log_tail(self, lines: int = 40) -> str:
+        """The last lines of `log.txt`; only its end is read."""
+        try:
+            with self.log_file.open("rb") as log:
+                start = max(0, log.seek(0, os.SEEK_END) - LOG_TAIL_BYTES)
+                log.seek(start)
+                # Where the reading begins within a line, its rest is not one.
+                tail = log.read().splitlines()[1 if start else 0 :]
+        except FileNotFoundError:
+            return ""
+        return b"\n".join(tail[-lines:]).decode(errors="replace")
+
+    @property
+    def size_bytes(self) -> int:
+        """What the folder takes; what links point to is not of it."""
+        total = 0
+        for folder, _, names in os.walk(self.path):
+            for name in names:
+                try:
+                    total += os.lstat(os.path.join(folder, name)).st_size
+                except FileNotFoundError:  # replaced at this moment
+                    continue
+        return total
+
+    def write_archive(self, path: Path) -> None:
+        """Write a zip of ARCHIVED and the newest sample picture. RunError where it cannot be written.
+
+        All as it is: config.json and log.txt name folders of this machine.
+        """
+        samples = sorted((self.path / "samples").glob("epoch_*.png"))[-1:]
+        files = [file for file in (*(self.path / name for name in ARCHIVED), *samples) if file.is_file()]
+        try:
+            write_atomically(path, lambda temporary: self._zip(files, temporary), durable=False)
+        except OSError as error:
+            raise RunError(f"{path}: {self.name} cannot be packed there ({error.strerror}); choose another") from None
+
+    def _zip(self, files: Iterable[Path], target: Path) -> None:
+        with zipfile.ZipFile(target, "w", strict_timestamps=False) as archive:
+            for file in files:
+                compression = zipfile.ZIP_STORED if file.suffix in UNCOMPRESSED else zipfile.ZIP_DEFLATED
+                archive.write(file, f"{self.name}/{file.relative_to(self.path).as_posix()}", compression)
+
+    def delete(self) -> None:
+        """Remove the folder and all in it, but nothing that a link in it points to. RunError where it is trained."""
+        if self.status().live:
+            raise RunError(f"{self.name}: it is being trained; stop it before you delete it")
+        if not _is_run(self.path):
+            raise RunError(f"{self.name}: it has been deleted already")
+        require_let_go(self.path)
+        try:
+            self.path.rename(self.path.with_name(f"{DELETED}{uuid.uuid4().hex}"))
+        except OSError as error:
+            raise RunError(f"{self.name}: it cannot be deleted ({error.strerror}); check its folder's rights") from None
+        # Also what an earlier deletion left where it was broken off.
+        for leftover in self.path.parent.glob(f"{DELETED}*"):
+            _remove(leftover)
 
 
 def list_runs(runs_dir: str | Path) -> list[Run]:
@@ -218,22 +348,43 @@ def list_runs(runs_dir: str | Path) -> list[Run]:
     parent = Path(runs_dir)
     if not parent.is_dir():
         return []
-    return [Run(path) for path in sorted(parent.iterdir(), reverse=True) if (path / "run.json").is_file()]
+    return [
+        Run(path) for path in sorted(parent.iterdir(), reverse=True) if not path.name.startswith(".") and _is_run(path)
+    ]
 
 
-def _is_running(pid: int, started: float) -> bool:
+def differing_settings(runs: Iterable[Run]) -> dict[str, dict[str, Any]]:
+    """Setting -> run's name -> value, of the settings that differ; a run whose settings cannot be read is left out."""
+    configs = {}
+    for run in runs:
+        with suppress(RunError):
+            configs[run.name] = run.config.model_dump()
+    columns = {
+        setting: {name: config[setting] for name, config in configs.items()}
+        for setting in TrainConfig.model_fields
+        if setting not in PLACES
+    }
+    return {setting: values for setting, values in columns.items() if len(set(values.values())) > 1}
+
+
+def _is_run(path: Path) -> bool:
     try:
-        process = psutil.Process(pid)
-        # Start times are exact to a hundredth of a second. A killed process whose parent has not asked is a zombie.
-        return abs(process.create_time() - started) < 1 and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
+        return (path / "run.json").is_file()
+    except OSError:  # somebody else's folder
         return False
+
+
+def _remove(path: Path) -> None:
+    if path.is_symlink():
+        path.unlink()
+    else:
+        # What is left, because a program has it open, goes with the next deletion.
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _write_json(path: Path, content: Any) -> None:
-    # Twice a second during training: not worth waiting for the disk.
-    write_text(path, json.dumps(content, indent=2) + "\n", durable=False)
+def _to_json(content: Any) -> str:
+    return json.dumps(content, indent=2) + "\n"

@@ -60,8 +60,7 @@ def _batch_size(folder: DataFolder) -> Iterator[Suggestion]:
     while size > 1 and (size > photos or (size > 4 and size * 8 > photos)):
         size //= 2
     if size < DEFAULTS.batch_size:
-        steps = photos // DEFAULTS.batch_size
-        yield Suggestion("batch_size", size, f"{photos} training photos make only {steps} steps an epoch otherwise")
+        yield Suggestion("batch_size", size, f"{photos} training photos make few steps an epoch otherwise")
 
 
 def _length(folder: DataFolder, device: torch.device) -> Iterator[Suggestion]:
@@ -70,7 +69,9 @@ def _length(folder: DataFolder, device: torch.device) -> Iterator[Suggestion]:
     if hours > CPU_HOURS:
         epochs = max(5, int(DEFAULTS.epochs * CPU_HOURS / hours))
         yield Suggestion(
-            "epochs", epochs, f"{DEFAULTS.epochs} epochs take about {hours:.0f} h on a CPU, {epochs} a good start"
+            "epochs",
+            epochs,
+            f"{DEFAULTS.epochs} epochs take about {hours:.0f} h on a CPU, {epochs} about {hours * epochs / DEFAULTS.epochs:.0f} h",
         )
         yield Suggestion("early_stopping_patience", max(2, epochs // 5), f"in step with {epochs} epochs")
         if DEFAULTS.epochs * CPU_HOURS / hours < 5:

@@ -7,11 +7,11 @@ from typing import Any
 import gradio as gr
 
 from mtl.training.jobs import JobManager
-from mtl.training.run import list_runs
 from mtl.ui.models import ModelShelf
 from mtl.ui.tabs.about import build_about_tab
 from mtl.ui.tabs.analyse import NOTICE, build_analyse_tab
-from mtl.ui.tabs.train import build_train_tab, chosen_run
+from mtl.ui.tabs.train.tab import build_train_tab
+from mtl.ui.watch import RunWatch, choose
 
 TITLE = "Skin analysis"
 
@@ -29,7 +29,7 @@ class AppSettings:
 def build_app(settings: AppSettings) -> gr.Blocks:
     """The whole page; no model is loaded before it is asked for."""
     shelf = ModelShelf(settings.checkpoint, settings.runs_dir)
-    jobs = JobManager(settings.runs_dir)
+    jobs, watch = JobManager(settings.runs_dir), RunWatch(settings.runs_dir)
     # Uploaded photos older than two hours go; the age counts from the upload, so less would hit photos in use.
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 7200), fill_width=True) as demo:
         gr.HTML(f'<div class="mtl-head"><h1>{TITLE}</h1><span class="mtl-notice">{NOTICE}</span></div>')
@@ -37,12 +37,12 @@ def build_app(settings: AppSettings) -> gr.Blocks:
             with gr.Tab("Analyse", id="analyse"):
                 analyse = build_analyse_tab(shelf, settings.examples_dir)
             with gr.Tab("Train", id="train"):
-                train = build_train_tab(demo, jobs, shelf, settings.data_root)
+                train = build_train_tab(demo, jobs, shelf, watch, settings.data_root)
             with gr.Tab("About", id="about"):
                 build_about_tab()
 
         def use(name: str) -> tuple[object, object]:
-            run = chosen_run(list_runs(settings.runs_dir), name)
+            run = choose(watch.look(), name).run
             return gr.update(choices=shelf.names(), value=run.name), gr.update(selected="analyse")
 
         hidden: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}

@@ -4,19 +4,25 @@ Nothing that is typed there leads out of the chosen data folder: error messages 
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from mtl.config import TrainConfig
+from mtl.data.archive import unpack_photos
 from mtl.data.demo import write_demo_data
-from mtl.data.folder import read_folder
+from mtl.data.folder import DataFolder, read_folder, require_trainable
+from mtl.device import choose_device
 from mtl.errors import CheckpointError, ConfigError, DataError, MtlError
-from mtl.ui import views
+from mtl.ui import data_views, views
+from mtl.ui.checks import DataChecks
 from mtl.ui.models import ModelShelf
 
 MADE_FOLDER, MADE_NUMBER = "made-photos", 240
 STARTS = ("auto", "imagenet", "lite0", "none")
+MASK_SOURCES = ("off", "otsu")
+# What decides which photos a folder's samples are, and what is known of them.
+READING = ("include", "labels", "classes", "val_fraction", "seed", "generated_masks", "lesion_photos")
 
 _drawing = threading.Lock()  # two visitors may press Start at once
 
@@ -41,55 +47,102 @@ def data_path(data_root: Path, name: str) -> Path:
 
 def prepare_data(data_root: Path, name: str) -> Iterator[str]:
     """Draw the made photos where they are chosen and not there yet; says how far it is."""
-    path = data_path(data_root, name)
-    if name != MADE_FOLDER or _is_drawn(path):
-        return
-    yield f"Drawing {MADE_NUMBER} made photos, about 10 seconds"
+    if is_to_be_drawn(data_root, name):
+        yield f"Drawing {MADE_NUMBER} made photos, about 10 seconds"
+        draw_made_photos(data_root)
+
+
+def is_to_be_drawn(data_root: Path, name: str) -> bool:
+    """Are these the made photos, and not there yet? Raises DataError where `name` is no choice."""
+    return not (data_path(data_root, name) / "labels.json").is_file() and name == MADE_FOLDER
+
+
+def draw_made_photos(data_root: Path, progress: Callable[[int, int], None] | None = None) -> None:
     with _drawing:
-        if not _is_drawn(path):  # else another visitor's press has drawn them meanwhile
-            write_demo_data(path, MADE_NUMBER)
-
-
-def _is_drawn(path: Path) -> bool:
-    return (path / "labels.json").is_file()
+        if is_to_be_drawn(data_root, MADE_FOLDER):  # else another visitor's press has drawn them meanwhile
+            write_demo_data(data_root / MADE_FOLDER, MADE_NUMBER, progress=progress)
 
 
 def describe_data(data_root: Path, name: str) -> str:
     """Counts of the chosen folder, or what is wrong with it; nothing is decoded here."""
     try:
-        path = data_path(data_root, name)
-        if name == MADE_FOLDER and not _is_drawn(path):
+        if is_to_be_drawn(data_root, name):
             return views.quiet(f"{MADE_NUMBER} photos with labels and masks, drawn when you press Start")
-        return views.data_card(read_folder(TrainConfig(data_dir=str(path))))
+        return data_views.data_card(read_choice(data_root, name), None)
     except MtlError as error:
         return views.message("error", "This folder cannot be used", str(error))
 
 
-# ---- settings that name files
+def read_choice(data_root: Path, name: str, reading: Mapping[str, Any] | None = None) -> DataFolder:
+    """The folder of a choice, with the settings of READING that differ from their defaults. Raises MtlError."""
+    path = data_path(data_root, name)
+    _require_own_files(path, reading or {})
+    return read_folder(TrainConfig(data_dir=str(path), **(reading or {})))
+
+
+def unpack_upload(upload: Path, data_root: Path, progress: Callable[[int, int], None] | None = None) -> str:
+    """Unpack an uploaded zip under the root and return the new choice; the upload goes, whatever comes of it."""
+    try:
+        return unpack_photos(upload, data_root, progress=progress).name
+    finally:
+        upload.unlink(missing_ok=True)
+
+
+# ---- settings
+
+
+def page_config(
+    data_root: Path, name: str, runs_dir: Path, shelf: ModelShelf, settings: Mapping[str, Any]
+) -> TrainConfig:
+    """The run that Start would begin: a choice of photos with the page's settings. Raises MtlError."""
+    folder = data_path(data_root, name)
+    return TrainConfig(data_dir=str(folder), output_dir=str(runs_dir), **settle(dict(settings), folder, shelf))
+
+
+def why_not(config: TrainConfig, checks: DataChecks) -> str | None:
+    """Why these settings and photos cannot be trained with, as one line; None where nothing speaks against it.
+
+    Nothing is decoded: unreadable files count where a check of the folder as it is now has found them.
+    """
+    try:
+        choose_device(config.device)
+        folder = read_folder(config)
+        require_trainable(folder, config)
+        if report := checks.report(folder):
+            report.require_readable()
+    except MtlError as error:
+        return str(error)
+    return None
 
 
 def settle(settings: dict[str, Any], folder: Path, shelf: ModelShelf) -> dict[str, Any]:
     """The settings with a model's name as its path; ConfigError where one names a file that is not offered."""
+    _require_own_files(folder, settings)
     settled = dict(settings)
+    for setting, words in (("init", STARTS), ("generated_masks", MASK_SOURCES)):
+        if (name := settings.get(setting, words[0])) not in words:
+            settled[setting] = str(_model_path(shelf, setting, name, words))
+    return settled
+
+
+def _require_own_files(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Raise ConfigError where a setting names a file that does not lie in the data folder."""
     if labels := settings.get("labels"):
         _require_inside(folder, "labels", labels)
     # With a comma they are the names themselves.
     if (classes := settings.get("classes")) and "," not in classes:
         _require_inside(folder, "classes", classes)
-    if (start := settings.get("init", STARTS[0])) not in STARTS:
-        settled["init"] = str(_model_path(shelf, start))
-    return settled
 
 
 def _require_inside(folder: Path, setting: str, name: str) -> None:
-    found = {path.name: path for path in folder.iterdir() if path.is_file()}
+    found = {path.name: path for path in folder.iterdir() if path.is_file()} if folder.is_dir() else {}
     # A link may lead out of the folder.
     if name not in found or not found[name].resolve().is_relative_to(folder.resolve()):
         raise ConfigError(f"{setting}: there is no file {name} in {folder.name}; needed the name of a file in it")
 
 
-def _model_path(shelf: ModelShelf, name: str) -> Path:
+def _model_path(shelf: ModelShelf, setting: str, name: str, words: tuple[str, ...]) -> Path:
     try:
         return shelf.path(name)
     except CheckpointError:
-        raise ConfigError(f"init: got {name}; needed {', '.join(STARTS)} or the name of a model") from None
+        raise ConfigError(f"{setting}: got {name}; needed {', '.join(words)} or the name of a model") from None

@@ -9,6 +9,7 @@ from pydantic.fields import FieldInfo
 
 from mtl.config import TrainConfig, section_of, type_of
 
+SettingField = gr.Checkbox | gr.Dropdown | gr.Number | gr.Textbox
 # What the page sets by other means.
 ELSEWHERE = {"data_dir", "output_dir"}
 
@@ -22,11 +23,11 @@ def setting_names(section: str) -> list[str]:
     ]
 
 
-def make_field(name: str, **overrides: Any) -> gr.components.FormComponent:
+def make_field(name: str, **overrides: Any) -> SettingField:
     """The component of a setting; `overrides` go to it as they are."""
     field = TrainConfig.model_fields[name]
     common = {
-        "label": field.title or name.replace("_", " ").capitalize(),
+        "label": label_of(name),
         "info": f"{field.description}{_bounds(field)}",
         "value": field.default,
         "elem_id": f"setting-{name}",
@@ -48,6 +49,16 @@ def to_settings(names: list[str], values: typing.Sequence[Any]) -> dict[str, Any
     """What the components hold, as keyword arguments of TrainConfig; an emptied one means its default."""
     given = dict(zip(names, values, strict=True))
     return {name: value for name, value in given.items() if value is not None and value != ""}
+
+
+def to_values(names: list[str], config: TrainConfig) -> list[Any]:
+    """What the components are to hold for these settings: the way back of `to_settings`."""
+    return ["" if (value := getattr(config, name)) is None else value for name in names]
+
+
+def label_of(name: str) -> str:
+    """A setting's label."""
+    return TrainConfig.model_fields[name].title or name.replace("_", " ").capitalize()
 
 
 def _step(field: FieldInfo, kind: type) -> float:

@@ -10,7 +10,8 @@ from mtl.ui.theme import CSS_FILE, make_theme
 
 KEYS_FILE = Path(__file__).with_name("keys.js")
 
-MAX_UPLOAD = "200mb"  # of one file: a 100-megapixel TIFF fits
+# Of one file: a zip of ten thousand photos fits. It goes to the disk as it comes, not through the memory.
+MAX_UPLOAD = "2gb"
 
 
 def launch(demo: gr.Blocks, host: str, port: int, *, open_browser: bool = False, block: bool = True) -> str:

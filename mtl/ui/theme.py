@@ -9,8 +9,20 @@ CSS_FILE = Path(__file__).with_name("style.css")
 SYSTEM_FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 MONO_FONTS = ["ui-monospace", "SFMono-Regular", "Menlo", "monospace"]
 
-# The two curves of a plot; both keep their contrast on light and dark.
-TRAIN_COLOR, VALIDATION_COLOR = "#0e9aa7", "#e07a2f"
+# All keep their contrast on light and dark, and apart for colour-blind eyes.
+CURVE_COLORS = {
+    "training": "#0e9aa7",
+    "validation": "#e07a2f",
+    "Dice": "#3b82c4",
+    "Jaccard": "#7b61c9",
+    "balanced accuracy": "#c2437e",
+    "accuracy": "#7a9a2e",
+    "learning rate": "#0e9aa7",
+    "encoder": "#0e9aa7",
+    "class head": "#e07a2f",
+    "mask head": "#7b61c9",
+}
+RUN_COLORS = ("#0e9aa7", "#e07a2f", "#7b61c9", "#c2437e", "#7a9a2e", "#3b82c4", "#b58900", "#8a6d5b")
 
 
 def make_theme() -> gr.themes.Base:
@@ -37,6 +49,12 @@ def make_theme() -> gr.themes.Base:
         button_primary_background_fill_dark="*primary_700",
         button_primary_background_fill_hover_dark="*primary_600",
         button_primary_text_color="white",
+        button_cancel_background_fill="#b3364a",
+        button_cancel_background_fill_hover="#962b3d",
+        button_cancel_background_fill_dark="#b3364a",
+        button_cancel_background_fill_hover_dark="#c9465b",
+        button_cancel_text_color="white",
+        button_cancel_text_color_dark="white",
         block_shadow="none",
         body_text_color_subdued="*neutral_500",
         body_text_color_subdued_dark="*neutral_400",

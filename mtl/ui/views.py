@@ -1,26 +1,11 @@
-"""How answers and runs read: plain data in, HTML and tables out. Everything a person typed is escaped."""
+"""How answers read: plain data in, HTML out. Everything a person typed is escaped."""
 
 from html import escape
 
 from mtl.analysis.lesion import MIN_AREA_RATIO
 from mtl.analysis.predict import NAME_CONFIDENCE, Analysis, GroupAnswer
 from mtl.data.folder import SPLITS, DataFolder
-from mtl.training.run import Run, RunStatus
-from mtl.ui.curves import SCORES
 from mtl.ui.session import Entry
-
-SHOWN_WARNINGS = 3
-STATE_WORDS = {
-    "preparing": "Preparing",
-    "training": "Training",
-    "validating": "Validating",
-    "saving": "Saving",
-    "stopping": "Stopping",
-    "finished": "Finished",
-    "stopped": "Stopped",
-    "failed": "Failed",
-    "interrupted": "Interrupted",
-}
 
 
 def message(kind: str, headline: str, text: str = "") -> str:
@@ -160,63 +145,3 @@ def data_card(folder: DataFolder) -> str:
         f'<div class="mtl-card"><details><summary>{len(folder.train)} training and {len(folder.val)} validation photos'
         f'</summary><table class="mtl-table">{header}{body}</table></details></div>'
     )
-
-
-def run_card(run: Run, status: RunStatus) -> str:
-    """State, progress and outcome of a run, and what its data check warned of."""
-    return _run_state(run, status) + _warnings(status.warnings)
-
-
-def _warnings(warnings: list[str]) -> str:
-    """The first few; nothing to unfold, since the card is drawn anew each second."""
-    more = [f"and {len(warnings) - SHOWN_WARNINGS} more, see log.txt"] if len(warnings) > SHOWN_WARNINGS else []
-    lines = "".join(f"<li>{escape(line)}</li>" for line in warnings[:SHOWN_WARNINGS] + more)
-    return f'<div class="mtl-message warning"><b>The photos</b><ul>{lines}</ul></div>' if lines else ""
-
-
-def _run_state(run: Run, status: RunStatus) -> str:
-    words = STATE_WORDS[status.state]
-    if not status.live:
-        kind = {"finished": "good", "failed": "error"}.get(status.state, "quiet")
-        return message(kind, f"{words}: {run.name}", _outcome(run, status))
-    share = status.step / status.steps if status.steps else 0.0
-    current = status.epoch + (status.state in ("training", "validating"))
-    epoch = f"epoch {min(max(current, 1), status.epochs)} of {status.epochs}" if status.steps else status.message
-    return (
-        f'<div class="mtl-progress"><div class="line"><span><b>{words}</b> · {escape(epoch)}</span>'
-        f"<span>{escape(_pace(status))}</span></div>"
-        f'<div class="track" role="progressbar" aria-valuenow="{100 * share:.0f}" aria-valuemin="0"'
-        f' aria-valuemax="100"><div class="fill" style="width:{100 * share:.1f}%"></div></div>'
-        f'<p class="mtl-quiet">{escape(run.name)}</p></div>'
-    )
-
-
-def _pace(status: RunStatus) -> str:
-    parts = [f"step {status.step} of {status.steps}"] if status.steps else []
-    if status.images_per_second:
-        parts.append(f"{status.images_per_second:.1f} photos/s")
-    if status.seconds_left is not None:
-        parts.append(f"{duration(status.seconds_left)} left")
-    return " · ".join(parts)
-
-
-def _outcome(run: Run, status: RunStatus) -> str:
-    if status.best_epoch is None:
-        return status.message or "no epoch was finished"
-    scores = ", ".join(f"{label} {status.best[key]:.3f}" for key, label in SCORES.items() if key in status.best)
-    took = f"{status.epoch} of {status.epochs} epochs in {duration(status.train_seconds)}"
-    parts = [
-        status.message,
-        took,
-        f"best is epoch {status.best_epoch}" + (f" ({scores})" if scores else ""),
-        f"{run.name}/{run.best_file.name}",
-    ]
-    return "; ".join(part for part in parts if part)
-
-
-def duration(seconds: float) -> str:
-    """ "40 s", "12 min", "3 h 5 min"."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
