@@ -32,6 +32,13 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+# Notes when Stop was pressed and when it first read otherwise.
+WATCH_STOP = """() => {
+  const button = document.querySelector("#mtl-stop");
+  button.addEventListener("click", () => (window.clicked = Date.now()));
+  new MutationObserver((_, watcher) => { window.told = Date.now(); watcher.disconnect(); })
+    .observe(button, { childList: true, characterData: true, subtree: true });
+}"""
 PATIENCE_MS = 90_000  # for what a loaded machine may take; a test that passes does not wait for it
 
 

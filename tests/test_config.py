@@ -71,8 +71,15 @@ def settings_of(kind: type[Settings], *left_out: str) -> st.SearchStrategy[dict[
     return st.fixed_dictionaries({}, optional=fields)
 
 
-def some_learn(values: dict[str, Any]) -> bool:
-    return bool(values.get("classification_weight", 1) or values.get("segmentation_weight", 1))
+def can_be_combined(values: dict[str, Any]) -> bool:
+    """What the settings refuse together, as their help says it."""
+    weights = [values.get("classification_weight", 1), values.get("segmentation_weight", 1)]
+    frozen, balancing = values.get("freeze_backbone", False), values.get("balancing", "fixed")
+    if not any(weights) or (values.get("unfreeze_after_epochs", 0) and not frozen):
+        return False
+    if balancing == "upgrad" and (frozen or values.get("accumulate", 1) > 1):
+        return False
+    return balancing == "fixed" or all(weights)
 
 
 def class_groups() -> st.SearchStrategy[dict[str, tuple[str, ...]]]:
@@ -90,7 +97,7 @@ def through_json(config: Settings) -> Settings:
 
 
 @law
-@given(settings_of(TrainConfig).filter(some_learn))
+@given(settings_of(TrainConfig).filter(can_be_combined))
 def test_train_config_survives_json(values: dict[str, Any]) -> None:
     config = TrainConfig(**values)
     assert through_json(config) == config
@@ -132,7 +139,12 @@ WRONG: list[tuple[type[Settings], dict[str, Any], str]] = [
     (TrainConfig, {"val_fraction": 1}, "val_fraction: got 1; input should be less than 1"),
     (TrainConfig, {"image_size": 100}, "image_size: got 100; input should be a multiple of 32"),
     (TrainConfig, {"flip": 1.5}, "flip: got 1.5"),
-    (TrainConfig, {"schedule": "linear"}, "schedule: got 'linear'; input should be 'plateau' or 'cosine'"),
+    (
+        TrainConfig,
+        {"unfreeze_after_epochs": 2},
+        "unfreeze_after_epochs needs freeze_backbone; turn that on, or set it to 0",
+    ),
+    (TrainConfig, {"schedule": "linear"}, "schedule: got 'linear'; input should be 'plateau', 'cosine' or 'one-cycle'"),
     (TrainConfig, {"device": "tpu"}, "device: got 'tpu'"),
     (TrainConfig, {"name": "a/../b"}, "name: got 'a/../b'"),
     (TrainConfig, {"learning_rate": 0.1}, "learning_rate: there is no such setting"),

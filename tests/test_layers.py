@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 # As mtl/__init__.py and CONTRIBUTING.md state them; a name stands for the module or the whole package.
 LAYERS = (
-    ("errors", "config", "files"),
+    ("errors", "config", "files", "command"),
     ("photo", "frame", "device", "model", "losses", "metrics"),
     ("data", "checkpoint"),
     ("training", "analysis", "evaluation"),

@@ -21,8 +21,8 @@ from mtl.errors import ConfigError, DataError, PhotoError, RunError
 from mtl.photo import read_photo
 from mtl.training.run import Run, RunStatus, differing_settings
 from mtl.ui import choices, run_views, views
-from mtl.ui.choices import MADE_FOLDER, data_choices, data_path, describe_data, prepare_data, settle
-from mtl.ui.curves import METRICS, PLOTS, CurveReader, empty_frames
+from mtl.ui.choices import MADE_FOLDER, data_choices, data_path, is_to_be_drawn, prepare_data, read_choice, settle
+from mtl.ui.curves import METRICS, PLOTS, SLOTS, CurveReader, empty_frames
 from mtl.ui.fields import to_settings
 from mtl.ui.live import Controls, View, make_view
 from mtl.ui.models import ModelShelf
@@ -63,8 +63,8 @@ def test_choices_tell_the_root_from_a_folder_of_its_name(data_root: Path) -> Non
     labels, names = zip(*data_choices(data_root), strict=True)
     assert labels == ("Made photos", "data (the folder itself)", "data")
     assert [data_path(data_root, name) for name in names[1:]] == [data_root, data_root / "data"]
-    assert "2 training" in describe_data(data_root, names[1])
-    assert "3 training" in describe_data(data_root, names[2])
+    assert len(read_choice(data_root, names[1]).train) == 2
+    assert len(read_choice(data_root, names[2]).train) == 3
 
 
 @pytest.mark.parametrize("name", ["..", "/", "no photos", "data/images", "", "../data"])
@@ -129,7 +129,7 @@ def test_interrupted_drawing_leaves_nothing_behind(tmp_path: Path, monkeypatch: 
         choices.write_demo_data(tmp_path / MADE_FOLDER, 3, progress=interrupt)
     assert list(tmp_path.iterdir()) == []
     assert len(list(prepare_data(tmp_path, MADE_FOLDER))) == 1
-    assert "photos" in describe_data(tmp_path, MADE_FOLDER)
+    assert not is_to_be_drawn(tmp_path, MADE_FOLDER)
     assert [path.name for path in tmp_path.iterdir()] == [MADE_FOLDER]
 
 
@@ -255,8 +255,8 @@ def test_runs_are_compared_by_any_metric(tmp_path: Path) -> None:
     reader = CurveReader()
     for metric, points in (("validation loss", [1, 2]), ("Dice", [1, 2]), ("training loss", [1, 1])):
         frame = reader.compare(runs, metric).dropna()
-        assert [(frame["curve"] == run.name).sum() for run in runs] == points
-    assert all(len(reader.compare(runs, metric)) >= len(runs) for metric in METRICS)
+        assert [(frame["run"] == run.name).sum() for run in runs] == points
+    assert all(tuple(reader.compare(runs, metric)["curve"][: len(SLOTS)]) == SLOTS for metric in METRICS)
 
 
 # ---- runs as pages see them
@@ -331,7 +331,6 @@ def test_a_page_is_sent_only_what_changed(tmp_path: Path) -> None:
     from mtl.ui.tabs.train.run import Seen, Zoom, refresh
 
     run, watch, reader = live(tmp_path), RunWatch(tmp_path / "runs"), CurveReader()
-    plots = slice(8, 8 + len(PLOTS))
 
     def poll(seen: Seen, zoom: Zoom | None = None) -> tuple[list, Seen]:
         watch.forget()
@@ -354,14 +353,18 @@ def test_a_page_is_sent_only_what_changed(tmp_path: Path) -> None:
     zoom = Zoom(run.name, (0.0, 0.5))
     sent, seen = poll(seen, zoom)
     assert [update["x_lim"] for update in sent] == [[0.0, 0.5]] * len(PLOTS)
+    sent, seen = poll(seen, zoom)
+    assert not any("x_lim" in update for update in sent), "that would build the plots anew"
+    assert poll(seen, zoom)[0] == []
     run.append_event(step_event(2))
     sent, seen = poll(seen, zoom)
     assert len(sent) == len(PLOTS)
-    assert not any("x_lim" in update for update in sent), "the zoom stays as it is"
+    assert not any("x_lim" in update for update in sent)
     # Of another run: it does not count.
     sent, seen = poll(seen, Zoom("another", (0.0, 0.5)))
     assert [update["x_lim"] for update in sent] == [None] * len(PLOTS)
-    assert refresh(watch, reader, LATEST, seen, None, None)[plots] == [gr.skip()] * len(PLOTS)
+    sent, seen = poll(seen)
+    assert poll(seen)[0] == []
 
 
 def test_samples_follow_the_newest_unless_somebody_went_back(tmp_path: Path) -> None:

@@ -41,10 +41,10 @@ MIN_SPREAD = 3.0  # ... which are taken as at least so many of 255
 
 
 def is_lesion_photo(sample: Sample, config: TrainConfig) -> bool:
-    """Whether a mask may be generated for it: by its name, or else since it shows none of the classes."""
+    """Whether it may get a generated mask: its name fits the pattern, or without one, it shows none of the classes."""
     if config.lesion_photos is not None:
         return fnmatch(sample.name, config.lesion_photos)
-    return all(class_id == NO_CLASS for class_id in sample.target)
+    return NO_CLASS in sample.target
 
 
 def generate_masks(
@@ -125,7 +125,7 @@ def _smooth_blue(photo: np.ndarray) -> np.ndarray:
 
 def _squared_distance(height: int, width: int) -> np.ndarray:
     """(height, width): from the middle, in half sides; 1 on the ellipse that touches all four."""
-    y, x = (np.linspace(-1, 1, side) for side in (height, width))
+    y, x = ((2 * np.arange(side) + 1) / side - 1 for side in (height, width))
     return np.add.outer(y**2, x**2)
 
 

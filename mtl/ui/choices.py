@@ -14,7 +14,6 @@ from mtl.data.demo import write_demo_data
 from mtl.data.folder import DataFolder, read_folder, require_trainable
 from mtl.device import choose_device
 from mtl.errors import CheckpointError, ConfigError, DataError, MtlError
-from mtl.ui import data_views, views
 from mtl.ui.checks import DataChecks
 from mtl.ui.models import ModelShelf
 
@@ -61,16 +60,6 @@ def draw_made_photos(data_root: Path, progress: Callable[[int, int], None] | Non
     with _drawing:
         if is_to_be_drawn(data_root, MADE_FOLDER):  # else another visitor's press has drawn them meanwhile
             write_demo_data(data_root / MADE_FOLDER, MADE_NUMBER, progress=progress)
-
-
-def describe_data(data_root: Path, name: str) -> str:
-    """Counts of the chosen folder, or what is wrong with it; nothing is decoded here."""
-    try:
-        if is_to_be_drawn(data_root, name):
-            return views.quiet(f"{MADE_NUMBER} photos with labels and masks, drawn when you press Start")
-        return data_views.data_card(read_choice(data_root, name), None)
-    except MtlError as error:
-        return views.message("error", "This folder cannot be used", str(error))
 
 
 def read_choice(data_root: Path, name: str, reading: Mapping[str, Any] | None = None) -> DataFolder:

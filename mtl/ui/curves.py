@@ -77,6 +77,9 @@ STEP_KEYS = ("epochs_done", *dict.fromkeys(key for plot in PLOTS for key in plot
 Version = tuple[str, int, int]  # the run's name, the reading, the bytes read: equal where the frames are equal
 Window = tuple[float, float]  # the epochs that are zoomed in on
 Curve = tuple[np.ndarray, np.ndarray]  # epochs and values, each (points,)
+NO_CURVE: Curve = (np.empty(0), np.empty(0))
+# A plot keeps the curves that it was built with, so compared runs take places that are always there.
+SLOTS = ("1", "2", "3", "4", "5", "6", "7", "8")
 
 
 @dataclass
@@ -153,10 +156,12 @@ class CurveReader:
             return [make_frame(read.curves(plot, window)) for plot in PLOTS]
 
     def compare(self, runs: Sequence[Run], metric: str) -> pd.DataFrame:
-        """One frame (epoch, value, curve) of one of METRICS, a curve for each run."""
+        """One frame (epoch, value, curve, run) of one of METRICS; the curve is the run's place among SLOTS."""
         with self._lock:
             curves = [next(iter(self._read(run).curves(METRICS[metric], None).values())) for run in runs]
-        return make_frame({run.name: curve for run, curve in zip(runs, curves, strict=True)})
+        names = dict(zip(SLOTS, (run.name for run in runs), strict=False))
+        frame = make_frame(dict.fromkeys(SLOTS, NO_CURVE) | dict(zip(SLOTS, curves, strict=False)))
+        return frame.assign(run=frame["curve"].map(names).fillna(""))
 
     def _read(self, run: Run) -> _Read:
         path = run.metrics_file

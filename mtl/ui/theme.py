@@ -22,6 +22,7 @@ CURVE_COLORS = {
     "class head": "#e07a2f",
     "mask head": "#7b61c9",
 }
+# Of compared runs, by their places.
 RUN_COLORS = ("#0e9aa7", "#e07a2f", "#7b61c9", "#c2437e", "#7a9a2e", "#3b82c4", "#b58900", "#8a6d5b")
 
 

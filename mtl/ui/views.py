@@ -4,7 +4,6 @@ from html import escape
 
 from mtl.analysis.lesion import MIN_AREA_RATIO
 from mtl.analysis.predict import NAME_CONFIDENCE, Analysis, GroupAnswer
-from mtl.data.folder import SPLITS, DataFolder
 from mtl.ui.session import Entry
 
 
@@ -127,21 +126,3 @@ def _percent(share: float) -> str:
 
 def _area(share: float) -> str:
     return f"{100 * share:.1f} %"
-
-
-# ---- training
-
-
-def data_card(folder: DataFolder) -> str:
-    """What a data folder holds, side by side for training and validation."""
-    rows: list[tuple[object, ...]] = [("photos", len(folder.train), len(folder.val))]
-    rows.append(("with a mask", *(sum(s.mask is not None for s in folder.split(side)) for side in SPLITS)))
-    counts = zip(folder.classes.names, folder.class_counts("train"), folder.class_counts("val"), strict=True)
-    body = "".join(
-        f"<tr><td>{escape(str(name))}</td><td>{train}</td><td>{val}</td></tr>" for name, train, val in [*rows, *counts]
-    )
-    header = "<tr><th></th><th>training</th><th>validation</th></tr>"
-    return (
-        f'<div class="mtl-card"><details><summary>{len(folder.train)} training and {len(folder.val)} validation photos'
-        f'</summary><table class="mtl-table">{header}{body}</table></details></div>'
-    )

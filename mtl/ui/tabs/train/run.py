@@ -55,7 +55,8 @@ class Seen:
     """What a page shows, so that only what has changed is sent."""
 
     view: View | None = None
-    curves: tuple[Version, Zoom | None] | None = None
+    version: Version | None = None  # of the curves; None: to be sent again
+    zoom: Zoom | None = None
     filled: tuple[bool, ...] = (False,) * len(PLOTS)  # which plots have points
     sample: Pin | None = None
 
@@ -187,7 +188,8 @@ def refresh(
     run, view = make_view(watch.look(), name)
     old = seen.view or View(Controls(), "", "", ())
     is_new = seen.view is None
-    curves, plots, filled = _curve_updates(reader, run, seen, zoom if run and zoom and zoom.run == run.name else None)
+    zoom = zoom if run and zoom and zoom.run == run.name else None
+    version, plots, filled = _curve_updates(reader, run, seen, zoom)
     sample, samples = _sample_updates(run, view.epochs, seen, pin)
     return [
         *(_button_updates(view.controls) if is_new or view.controls != old.controls else [gr.skip()] * 5),
@@ -196,7 +198,7 @@ def refresh(
         view.log if is_new or view.log != old.log else gr.skip(),
         *plots,
         *samples,
-        Seen(view, curves, filled, sample),
+        Seen(view, version, zoom, filled, sample),
     ]
 
 
@@ -210,21 +212,20 @@ def _button_updates(controls: Controls) -> list[Any]:
     ]
 
 
-def _curve_updates(reader: CurveReader, run: Run | None, seen: Seen, zoom: Zoom | None) -> tuple[Any, list[Any], Any]:
-    """What the plots show now, their updates, and which of them have points."""
-    if run is None:
-        curves: tuple[Version, Zoom | None] = (("", 0, 0), None)
-    else:
-        curves = reader.version(run), zoom
-    if curves == seen.curves:
-        return curves, [gr.skip()] * len(PLOTS), seen.filled
+def _curve_updates(
+    reader: CurveReader, run: Run | None, seen: Seen, zoom: Zoom | None
+) -> tuple[Version | None, list[Any], tuple[bool, ...]]:
+    """The version that the plots show now, their updates, and which of them have points."""
+    version = reader.version(run) if run else ("", 0, 0)
+    if version == seen.version and zoom == seen.zoom:
+        return version, [gr.skip()] * len(PLOTS), seen.filled
     frames = reader.frames(run, zoom.window if zoom else None) if run else empty_frames()
     filled = tuple(bool(frame["value"].notna().any()) for frame in frames)
-    was_zoomed = seen.curves is not None and seen.curves[1]
-    limits = {} if zoom == was_zoomed else {"x_lim": list(zoom.window) if zoom else None}
+    limits = {} if zoom == seen.zoom else {"x_lim": list(zoom.window) if zoom else None}
     updates = [_plot_update(frame, had, limits) for frame, had in zip(frames, seen.filled, strict=True)]
-    # Once more where points have just come, for the title.
-    return (curves if filled == seen.filled else None), updates, filled
+    # A plot misses what comes while it is being built, so it is sent once more; then also with its final title.
+    is_rebuilt = filled != seen.filled or zoom != seen.zoom
+    return (None if is_rebuilt else version), updates, filled
 
 
 def _plot_update(frame: pd.DataFrame, has_points: bool, limits: dict[str, Any]) -> Any:

@@ -11,7 +11,7 @@ import gradio as gr
 from mtl.errors import MtlError
 from mtl.training.run import differing_settings
 from mtl.ui import run_views, views
-from mtl.ui.curves import METRICS, CurveReader, Version
+from mtl.ui.curves import METRICS, SLOTS, CurveReader, Version
 from mtl.ui.tabs.train.run import SAVE_JS, run_choices
 from mtl.ui.theme import RUN_COLORS
 from mtl.ui.watch import RunWatch, Watched
@@ -25,7 +25,8 @@ class Seen:
     """What a page shows, so that only what has changed is sent."""
 
     rows: Rows | None = None
-    curves: tuple[str, tuple[Version, ...]] = ("", ())  # the metric, and of what
+    compared: tuple[str, tuple[Version, ...]] = ("", ())  # the metric, and of what
+    settled: bool = True  # a plot misses what comes while it is being built, so each comparison is sent twice
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,11 @@ def render_runs(file: gr.DownloadButton, runs_dir: Path) -> RunsPart:
             x="epoch",
             y="value",
             color="curve",
+            tooltip=["run"],
             x_title="epoch",
             y_title=" ",
             y_axis_format=".3~g",
+            color_map=dict(zip(SLOTS, RUN_COLORS, strict=True)),
             colors_in_legend=[],
             height=300,
             buttons=["fullscreen"],
@@ -111,25 +114,21 @@ def refresh(watch: RunWatch, reader: CurveReader, seen: Seen, ticked: Sequence[s
     rows = tuple((watched.name, watched.status.state, watched.status.epoch) for watched in runs)
     table = run_views.runs_table(runs, differing_settings(w.run for w in runs)) if rows != seen.rows else gr.skip()
     chosen = [watched for watched in runs if watched.name in ticked]
-    compared = chosen[: len(RUN_COLORS)]
-    curves = metric, tuple(reader.version(watched.run) for watched in compared)
-    is_same = curves == seen.curves and seen.rows is not None
-    comparison = [gr.skip()] * 3 if is_same else _comparison(reader, compared, len(chosen), metric)
+    compared = metric, tuple(reader.version(watched.run) for watched in chosen[: len(SLOTS)])
+    is_new = compared != seen.compared
+    comparison = _comparison(reader, chosen, metric) if is_new or not seen.settled else [gr.skip()] * 3
     buttons = [gr.update(interactive=len(chosen) == 1), gr.update(interactive=bool(chosen))]
-    return [table, *buttons, *comparison, Seen(rows, curves)]
+    return [table, *buttons, *comparison, Seen(rows, compared, settled=not is_new)]
 
 
-def _comparison(reader: CurveReader, runs: Sequence[Watched], ticked: int, metric: str) -> list[Any]:
+def _comparison(reader: CurveReader, chosen: Sequence[Watched], metric: str) -> list[Any]:
     """Updates of the comparison, its legend and its plot."""
-    if not runs:
+    if not chosen:
         return [gr.update(visible=False), gr.skip(), gr.skip()]
-    colors = dict(zip((watched.name for watched in runs), RUN_COLORS, strict=False))
-    frame = reader.compare([watched.run for watched in runs], metric)
-    return [
-        gr.update(visible=True),
-        run_views.legend(colors, ticked - len(runs)),
-        gr.update(value=frame, color_map=colors, title=metric.capitalize()),
-    ]
+    runs = [watched.run for watched in chosen[: len(SLOTS)]]
+    colors = dict(zip((run.name for run in runs), RUN_COLORS, strict=False))
+    legend = run_views.legend(colors, len(chosen) - len(runs))
+    return [gr.update(visible=True), legend, reader.compare(runs, metric)]
 
 
 # ---- events
