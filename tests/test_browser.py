@@ -40,6 +40,7 @@ WATCH_STOP = """() => {
     .observe(button, { childList: true, characterData: true, subtree: true });
 }"""
 PATIENCE_MS = 90_000  # for what a loaded machine may take; a test that passes does not wait for it
+sync_api.expect.set_options(timeout=PATIENCE_MS)
 
 
 class App:
@@ -207,7 +208,7 @@ def test_keys_step_through_photos_and_toggle_the_overlay(page: "sync_api.Page") 
     first, second = sorted(path.name for path in (ROOT / "assets" / "examples").iterdir())[:2]
     for number, name in enumerate((first, second)):
         page.locator("#mtl-examples .thumbnail-item").nth(number).click()
-        sync_api.expect(answer).to_contain_text(name, timeout=PATIENCE_MS)
+        sync_api.expect(answer).to_contain_text(name)
         sync_api.expect(strip).to_have_count(number + 1)
     page.keyboard.press("ArrowLeft")
     sync_api.expect(answer).to_contain_text(first)
@@ -230,7 +231,7 @@ def test_a_photo_that_is_gone_from_the_server_is_told(app: App, page: "sync_api.
     shutil.copy(ROOT / "assets" / "examples" / "lesion-hairs.jpg", photo)
     page.set_input_files("#mtl-upload input[type=file]", photo)
     answer = page.locator("#mtl-answer")
-    sync_api.expect(answer).to_contain_text("soon-gone.jpg", timeout=PATIENCE_MS)
+    sync_api.expect(answer).to_contain_text("soon-gone.jpg")
     for kept in (app.runs_dir.parent / "gradio").rglob("soon-gone.jpg"):
         kept.unlink()
     page.locator("#mtl-strip .thumbnail-item").first.click()
@@ -240,7 +241,7 @@ def test_a_photo_that_is_gone_from_the_server_is_told(app: App, page: "sync_api.
 def test_example_shows_bars_of_its_group(page: "sync_api.Page") -> None:
     page.locator("#mtl-examples .thumbnail-item").first.click()
     answer = page.locator("#mtl-answer")
-    sync_api.expect(answer.locator("h2")).to_contain_text(re.compile("hair", re.IGNORECASE), timeout=PATIENCE_MS)
+    sync_api.expect(answer.locator("h2")).to_contain_text(re.compile("hair", re.IGNORECASE))
     bars = answer.locator(".mtl-bar")
     sync_api.expect(bars.first).to_be_visible()
     shares = [float(text.removesuffix(" %")) for text in answer.locator(".mtl-bar .value").all_inner_texts()]
@@ -304,7 +305,7 @@ def test_start_reload_second_browser_stop_resume_finish_and_use(
     set_up(page)
     page.locator("#mtl-start").click()
     card = page.locator("#mtl-run-card")
-    sync_api.expect(card).to_contain_text(re.compile("Training|Validating"), timeout=PATIENCE_MS)
+    sync_api.expect(card).to_contain_text(re.compile("Training|Validating"))
     wait_until(lambda: curve_points(page, 0) > 1, "a loss curve with more than one point")
 
     page.reload()
@@ -377,7 +378,7 @@ def test_of_two_starts_at_once_one_runs_and_the_other_is_told_which(
 def test_a_failed_run_says_why_and_shows_the_end_of_its_log(app: App, page: "sync_api.Page") -> None:
     folder = shutil.copytree(app.data_root / "tiny", app.data_root / "soon broken")
     set_up(page, "soon broken")
-    sync_api.expect(page.locator("#mtl-data-card")).to_contain_text("can be read")
+    sync_api.expect(page.locator("#mtl-data-card")).to_contain_text(re.compile("Worth a look|can be read"))
     broken = sorted((folder / "images").rglob("*.jpg"))[0]
     broken.write_text("no photo")  # after the page has looked at it
     page.locator("#mtl-start").click()
@@ -434,11 +435,12 @@ def add_epoch(run: Run, epoch: int) -> None:
     run.append_event({"event": "epoch", "epoch": epoch, "step": 10 * epoch, "val_loss": 1 / epoch, "val_dice": 0.9})
 
 
-def last_tick(page: "sync_api.Page", plot: int) -> float:
-    """The last number under a plot's x axis."""
-    labels = page.locator(f"#mtl-plot-{plot} svg.marks .role-axis-label text").all_inner_texts()
-    numbers = [float(label) for label in labels[: labels.index("0.0") if "0.0" in labels[1:] else None] if label]
-    return max(numbers, default=0.0)
+def shown_epochs(page: "sync_api.Page", plot: int) -> float:
+    """The right end of a plot's x axis, as it tells screen readers."""
+    axis = page.locator(f"#mtl-plot-{plot} svg.marks [aria-label^='X-axis']")
+    label = axis.get_attribute("aria-label") or "" if axis.count() else ""
+    found = re.search(r"values from \S+ to ([\d.]+)", label)
+    return float(found[1]) if found else 0.0
 
 
 def test_runs_are_compared_and_deleted(app: App, page: "sync_api.Page") -> None:
@@ -450,7 +452,7 @@ def test_runs_are_compared_and_deleted(app: App, page: "sync_api.Page") -> None:
     compared = page.locator("#mtl-compare")
     for run in (kept, gone):
         sync_api.expect(compared.locator(".mtl-legend")).to_contain_text(run.name)
-    wait_until(lambda: compared.locator("svg.marks .mark-line path").count() == 2, "two curves")
+    wait_until(lambda: compared.locator("svg.marks .mark-line path[d*=L]").count() == 2, "two curves")
     table.get_by_label(f"tick {kept.name}").uncheck()
     sync_api.expect(compared.locator(".mtl-legend")).not_to_contain_text(kept.name)
 
@@ -477,16 +479,18 @@ def test_zoom_and_an_earlier_sample_stay_while_the_run_goes_on(app: App, page: "
     page.get_by_role("tab", name="Train").click()
     page.locator("#mtl-runs").get_by_role("button", name=run.name).click()
     sync_api.expect(page.locator("#mtl-run-card")).to_contain_text(f"Stopped: {run.name}")
-    wait_until(lambda: last_tick(page, 0) >= 3.5, "the whole curve")
-    box = page.locator("#mtl-plot-0 svg.marks").bounding_box()
+    wait_until(lambda: shown_epochs(page, 0) >= 3.5, "the whole curve")
+    page.wait_for_timeout(1500)  # the page rolls to the run, and its plots are laid out
+    plot = page.locator("#mtl-plot-0 svg.marks")
+    plot.hover(position={"x": 120, "y": 60})
+    box = plot.bounding_box()
     assert box is not None
-    page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 60)
     page.mouse.down()
     page.mouse.move(box["x"] + 0.4 * box["width"], box["y"] + 60, steps=4)
     page.mouse.move(box["x"] + 0.6 * box["width"], box["y"] + 60, steps=4)
     page.mouse.up()
-    for plot in (0, 1):
-        wait_until(lambda plot=plot: 1 < last_tick(page, plot) < 3, "the zoom, in every plot")
+    for number in (0, 1):
+        wait_until(lambda number=number: 1 < shown_epochs(page, number) < 3, "the zoom, in every plot")
 
     picture, slider = page.locator("#mtl-sample-picture img"), page.locator("#mtl-sample-epoch input[type=number]")
     newest = picture.get_attribute("src")
@@ -494,22 +498,22 @@ def test_zoom_and_an_earlier_sample_stay_while_the_run_goes_on(app: App, page: "
     wait_until(lambda: picture.get_attribute("src") != newest, "the earlier sample")
     earlier = picture.get_attribute("src")
 
-    drawn = page.locator("#mtl-plot-0 svg.marks").inner_html()
+    drawn = curve_points(page, 0)
     add_epoch(run, 5)
     Image.new("RGB", (60, 80)).save(run.path / "samples" / "epoch_0005.png")
     sync_api.expect(page.locator("#mtl-sample-epoch")).to_contain_text("5")
     page.wait_for_timeout(1500)
-    assert 1 < last_tick(page, 0) < 3
-    assert page.locator("#mtl-plot-0 svg.marks").inner_html() == drawn
+    assert 1 < shown_epochs(page, 0) < 3
+    assert curve_points(page, 0) == drawn
     assert picture.get_attribute("src") == earlier
 
-    page.mouse.dblclick(box["x"] + 0.5 * box["width"], box["y"] + 60)
-    wait_until(lambda: last_tick(page, 0) >= 4.5, "the whole curve again, with what came meanwhile")
+    plot.dblclick(position={"x": 120, "y": 60})
+    wait_until(lambda: shown_epochs(page, 0) >= 4.5, "the whole curve again, with what came meanwhile")
 
 
 @pytest.mark.parametrize("width", [1280, 390])
 def test_nothing_is_wider_than_the_window(app: App, browser: "sync_api.Browser", width: int) -> None:
-    run = write_run(app, "wide-" + "name-" * 12)
+    run = write_run(app, "wide-" + "name-" * 10)
     with opened(app, browser, width) as page:
         for tab in ("Analyse", "About", "Train"):
             page.get_by_role("tab", name=tab).click()

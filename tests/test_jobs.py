@@ -41,7 +41,7 @@ def manager(data: Path) -> Iterator[JobManager]:
     manager.wait(30)
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
@@ -172,7 +172,7 @@ def test_a_run_of_the_command_line_is_shown_and_stopped_from_the_page_and_back(m
         with pytest.raises(RunError, match=rf"cpu is training {run.name} \(process {process.pid}, "):
             manager.start(endless(data))
         manager.stop()
-        printed, _ = process.communicate(timeout=30)
+        printed, _ = process.communicate(timeout=60)
     assert json.loads(printed)["state"] == run.status().state == "stopped"
 
     step = run.status().step

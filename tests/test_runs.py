@@ -186,6 +186,9 @@ def test_settings_that_cannot_be_read_are_one_line_and_left_out(runs_dir: Path) 
     later.write_config({"train": {"quantum_momentum": 1}})
     with pytest.raises(RunError, match="another version: quantum_momentum: there is no such setting"):
         _ = later.config
+    later.config_file.write_text("[1]")
+    with pytest.raises(RunError, match=r"its config.json cannot be read"):
+        _ = later.config
     empty = made(runs_dir, "empty")
     empty.write_config({"train": None})
     with pytest.raises(RunError, match="holds no settings"):

@@ -306,11 +306,15 @@ def test_a_run_that_diverges_keeps_its_last_good_state_and_goes_on_with_a_lower_
     status = run.status()
     assert status.state == "failed"
     assert "resume with a lower lr" in str(told.value) == status.message
+    assert status.resume_with == {"lr": 1.0}
     last = torch.load(run.last_file, weights_only=True)
     assert last["global_step"] == 3
     assert all(value.isfinite().all() for value in last["state_dict"].values())
     assert max(event["step"] for event in run.events()) == last["global_step"]
-    assert train(resume=run.path, overrides={"lr": 1e-6, "gradient_clip": 1.0}).status().state == "finished"
+    lower = {"lr": 1e-6, "gradient_clip": 1.0, "epochs": 4}
+    assert train(resume=run.path, overrides=lower).status().state == "finished"
+    assert run.config.lr == 1e-6
+    assert run.status().resume_with == {}
 
 
 def test_a_resumed_rate_is_the_new_one(finished_run: Run, tiny_data: Path) -> None:

@@ -362,7 +362,7 @@ def test_a_page_is_sent_only_what_changed(tmp_path: Path) -> None:
     assert not any("x_lim" in update for update in sent)
     # Of another run: it does not count.
     sent, seen = poll(seen, Zoom("another", (0.0, 0.5)))
-    assert [update["x_lim"] for update in sent] == [None] * len(PLOTS)
+    assert [update["x_lim"] for update in sent] == [[None, None]] * len(PLOTS)
     sent, seen = poll(seen)
     assert poll(seen)[0] == []
 

@@ -60,8 +60,8 @@ class DataReport:
     splits: dict[Split, SplitReport]
     unreadable: dict[str, str]  # file name -> reason
     duplicates_across_splits: list[list[str]]  # photos with the same bytes
-    look_alikes_across_splits: list[list[str]]  # [training photo, validation photo], of other bytes
-    doubtful_masks: dict[str, list[str]]  # what looks wrong -> mask names
+    look_alikes_across_splits: list[list[str]] = field(default_factory=list)  # [training, validation photo]
+    doubtful_masks: dict[str, list[str]] = field(default_factory=dict)  # what looks wrong -> mask names
     warnings: list[str] = field(default_factory=list)  # what to look at, each with what to do
 
     def to_dict(self) -> dict[str, Any]:
@@ -124,31 +124,31 @@ def _read(sample: Sample) -> _Reading:
     if sample.mask is not None:
         try:
             mask = read_mask(sample.mask)
-            reading.coverage = float(mask.mean())
-            reading.doubt = "" if sample.mask_is_generated else _doubt(sample.mask, mask, shape)
+            reading.coverage = np.count_nonzero(mask) / mask.size
+            reading.doubt = "" if sample.mask_is_generated else _doubt(sample.mask, reading.coverage, mask.shape, shape)
         except (PhotoError, OSError) as error:
             reading.problems[sample.mask.name] = f"mask {error}"
     return reading
 
 
-def _doubt(path: Path, mask: np.ndarray, photo_shape: tuple[int, ...] | None) -> str:
-    """What looks wrong with a mask (H, W) for a photo of (height, width) at any scale; "" where nothing does."""
+def _doubt(path: Path, coverage: float, shape: tuple[int, ...], photo_shape: tuple[int, ...] | None) -> str:
+    """What looks wrong with a mask of this (height, width) for a photo of that, at any scale; "" where nothing does."""
     if photo_shape:
-        aspects = [width / height for height, width in (mask.shape, photo_shape)]
+        aspects = [width / height for height, width in (shape, photo_shape)]
         if max(aspects) / min(aspects) > 1 + MAX_ASPECT_DIFFERENCE:
             return OTHER_SHAPE
-    if mask.mean() >= NEARLY_ALL:
+    if coverage >= NEARLY_ALL:
         return ALL_LESION
-    return TOO_DARK if not mask.any() and _is_drawn(path) else ""
+    return TOO_DARK if not coverage and _is_drawn(path) else ""
 
 
 def _is_drawn(path: Path) -> bool:
     """Whether a mask without lesion has pixels that are not black; transparent ones read as white, hence the 127."""
     pixels = read_photo(path)
-    if not pixels.any():  # by far the most
+    if not np.count_nonzero(pixels):  # by far the most
         return False
     grey = np.asarray(Image.fromarray(pixels).convert("L"))
-    return bool(np.mean((grey > 0) & (grey <= 127)) >= DRAWN)
+    return bool(np.count_nonzero((grey > 0) & (grey <= 127)) >= DRAWN * grey.size)
 
 
 # ---- all of them

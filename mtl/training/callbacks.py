@@ -39,6 +39,9 @@ class RunCallback(Callback):
 class StopOnRequest(RunCallback):
     """Looks for the run's stop file at every batch; a stop between training steps loses none of them."""
 
+    def on_train_start(self, *_: Any) -> None:
+        self._raise_if_asked()
+
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         if self.run.stop_file.exists():
             if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:

@@ -119,7 +119,7 @@ def _claimed(job: Job) -> Job:
     job.run.write_config(_settings(job))
     # At once, so that whoever asks next finds the run live, and a stop that is asked for from now on counts.
     job.run.claim(job.config.epochs)
-    job.run.update(device=str(job.device))
+    job.run.update(device=str(job.device), resume_with={}, notices=[])
     return job
 
 
@@ -239,13 +239,14 @@ def _diverged(job: Job, error: DivergedError) -> DivergedError:
 
     Not to last.ckpt: weights are ruined some steps before their loss stops being a number.
     """
-    run, lower = job.run, f"{job.config.lr / 10:g}"
-    advice = f"start anew with a lower lr, e.g. {lower}"
+    run, lower = job.run, float(f"{job.config.lr / 10:.2g}")
+    advice = f"start anew with a lower lr, e.g. {lower:g}"
     if run.last_epoch_file.is_file():
         run.last_epoch_file.replace(run.last_file)
         step = read_pth(run.last_file)["global_step"]
         run.cut_back(step)
-        advice = f"the state after step {step} is kept: resume with a lower lr (--resume {run.path} --lr {lower})"
+        run.update(resume_with={"lr": lower})
+        advice = f"the state after step {step} is kept: resume with a lower lr (--resume {run.path} --lr {lower:g})"
     told = DivergedError(f"{error}; {advice}, or a smaller gradient_clip")
     _note_failure(run, str(told))
     return told

@@ -33,7 +33,9 @@ class JobManager:
         """
         with self._lock:
             self._require_idle()
-            job = open_job(config, resume.path if resume else None)
+            # After a divergence, what diverged would diverge again.
+            overrides = dict(resume.status().resume_with) if resume else None
+            job = open_job(config, resume.path if resume else None, overrides)
             self._run = job.run
             self._thread = threading.Thread(target=_train, args=(job,), name=f"train {job.run.name}", daemon=True)
             self._thread.start()

@@ -70,6 +70,7 @@ class RunStatus:
     best: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)  # of the data check
     notices: list[str] = field(default_factory=list)  # what was noticed while training, each with what to try
+    resume_with: dict[str, float] = field(default_factory=dict)  # settings to change where it is resumed, as after NaN
     device: str = ""  # where it trains: "cpu", "cuda:0"
     memory_bytes: int = 0  # of the process on the CPU, else of the device
 
@@ -205,7 +206,8 @@ class Run:
     def duration(self) -> float:
         """Seconds that it has run, without the time between an end and a resume."""
         status = self.status()
-        return time.time() - status.began if status.live else status.seconds
+        # Older versions noted the time of the training alone.
+        return time.time() - status.began if status.live and status.began else status.seconds or status.train_seconds
 
     @property
     def what_now(self) -> str:
@@ -235,7 +237,7 @@ class Run:
         """`config.json`: the train and model settings, the starting weights, the photos, the versions."""
         try:
             return dict(json.loads(self.config_file.read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError) as error:
             raise RunError(f"{self.name}: its config.json cannot be read: {error}") from None
 
     @property
@@ -348,9 +350,13 @@ def list_runs(runs_dir: str | Path) -> list[Run]:
     parent = Path(runs_dir)
     if not parent.is_dir():
         return []
-    return [
-        Run(path) for path in sorted(parent.iterdir(), reverse=True) if not path.name.startswith(".") and _is_run(path)
-    ]
+    runs = []
+    for path in sorted(parent.iterdir(), reverse=True):
+        # No run, or deleted at this moment; what is hidden is half deleted.
+        if not path.name.startswith("."):
+            with suppress(RunError):
+                runs.append(Run(path))
+    return runs
 
 
 def differing_settings(runs: Iterable[Run]) -> dict[str, dict[str, Any]]:

@@ -13,6 +13,7 @@ from mtl.ui.checks import Work
 from mtl.ui.run_views import duration, size
 from mtl.ui.samples import Tile
 
+LISTED = 50  # names in a folded list
 SHOWN_LINES = 4  # of a list of problems; the rest is folded
 
 
@@ -33,8 +34,7 @@ def data_card(folder: DataFolder, report: DataReport | None) -> str:
     rows = [("photos", [len(folder.split(side)) for side in SPLITS])] if report is None else _report_rows(report)
     classes = list(zip(folder.classes.names, folder.class_counts("train"), folder.class_counts("val"), strict=True))
     tables = _counts_table("In photos", rows) + _class_table(classes)
-    twice = [", ".join(names) for names in report.duplicates_across_splits] if report else []
-    tables += _list("The same photo on both sides", twice)
+    tables += _names(report) if report else ""
     details = f'<details><summary>By class and side</summary><div class="mtl-tables">{tables}</div></details>'
     return f'<div class="mtl-card mtl-data">{found}{facts(folder)}{details}</div>'
 
@@ -58,9 +58,20 @@ def _lines(kind: str, headline: str, lines: Iterable[str]) -> str:
     return f'<div class="mtl-message {kind}" role="status"><b>{escape(headline)}</b><ul>{first}</ul>{more}</div>'
 
 
+def _names(report: DataReport) -> str:
+    """The photos and masks that the warnings count."""
+    lists = {
+        "The same photo on both sides": [", ".join(names) for names in report.duplicates_across_splits],
+        "Look alike on both sides": [" and ".join(pair) for pair in report.look_alikes_across_splits],
+        **{f"Masks that {doubt}": names for doubt, names in report.doubtful_masks.items()},
+    }
+    return "".join(_list(title, lines) for title, lines in lists.items() if lines)
+
+
 def _list(title: str, lines: Sequence[str]) -> str:
-    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
-    return f"<div><h3>{title}</h3><ul>{items}</ul></div>" if items else ""
+    more = [f"and {len(lines) - LISTED:,} more; check-data lists all"] if len(lines) > LISTED else []
+    items = "".join(f"<li>{escape(line)}</li>" for line in [*lines[:LISTED], *more])
+    return f"<div><h3>{escape(title)}</h3><ul>{items}</ul></div>"
 
 
 def _report_rows(report: DataReport) -> list[tuple[str, list[Any]]]:

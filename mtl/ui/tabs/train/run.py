@@ -221,7 +221,7 @@ def _curve_updates(
         return version, [gr.skip()] * len(PLOTS), seen.filled
     frames = reader.frames(run, zoom.window if zoom else None) if run else empty_frames()
     filled = tuple(bool(frame["value"].notna().any()) for frame in frames)
-    limits = {} if zoom == seen.zoom else {"x_lim": list(zoom.window) if zoom else None}
+    limits = {} if zoom == seen.zoom else {"x_lim": list(zoom.window) if zoom else [None, None]}
     updates = [_plot_update(frame, had, limits) for frame, had in zip(frames, seen.filled, strict=True)]
     # A plot misses what comes while it is being built, so it is sent once more; then also with its final title.
     is_rebuilt = filled != seen.filled or zoom != seen.zoom

@@ -180,7 +180,9 @@ def wire_runs(demo: gr.Blocks, part: RunsPart, watch: RunWatch, reader: CurveRea
 
     gr.Timer(2).tick(look, part.asked, part.shown, **quiet)
     demo.load(look, part.asked, part.shown, **quiet)
-    part.table.input(tick, part.asked, [part.ticked, *part.shown], **quiet)
+    # Every tick counts, in order.
+    in_order = quiet | {"trigger_mode": "multiple", "concurrency_limit": 1}
+    part.table.input(tick, part.asked, [part.ticked, *part.shown], **in_order)
     part.table.select(show, None, shown, **quiet)
     part.metric.change(look, part.asked, part.shown, **quiet)
     part.delete.click(ask, part.ticked, [part.confirm, part.question, part.notice], **quiet)

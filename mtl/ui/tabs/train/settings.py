@@ -104,7 +104,7 @@ def suggestion_words(suggestion: Suggestion) -> str:
 
 def _render() -> _Parts:
     with gr.Accordion("Suggestions", open=False, visible=False, elem_id="mtl-suggestions") as suggestions:
-        ticked = gr.CheckboxGroup(show_label=False, container=False, elem_id="mtl-suggested")
+        ticked = gr.CheckboxGroup(label="Suggestions", show_label=False, container=False, elem_id="mtl-suggested")
         use = gr.Button("Use the ticked ones", size="sm", elem_id="mtl-use-suggested")
     fields: dict[str, SettingField] = {}
     for section in SECTIONS:
@@ -116,7 +116,12 @@ def _render() -> _Parts:
     saved = gr.Textbox(visible="hidden")
     with gr.Accordion("The same on the command line", open=False):
         command = gr.Textbox(
-            show_label=False, buttons=["copy"], interactive=False, lines=2, max_lines=8, elem_id="mtl-command"
+            label="Command",
+            buttons=["copy"],
+            interactive=False,
+            lines=2,
+            max_lines=8,
+            elem_id="mtl-command",
         )
     notice = gr.HTML(elem_id="mtl-settings-notice")
     return _Parts(fields, suggestions, ticked, gr.State([]), use, save, saved, load, reset, command, notice)
