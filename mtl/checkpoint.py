@@ -24,7 +24,7 @@ from mtl.model import MultiTaskNetwork
 
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
 MAX_BYTES = 2_000_000_000  # a checkpoint of this network with Adam's state takes 70 MB
-PRIVATE_SETTINGS = {"data_dir", "output_dir", "labels", "classes", "init"}
+PRIVATE_SETTINGS = {"data_dir", "output_dir", "labels", "classes", "init", "generated_masks"}
 MAX_CLASSES = 10_000  # that are made up for a file which gives their number only
 
 

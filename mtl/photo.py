@@ -47,7 +47,17 @@ def read_photo(source: PhotoSource, *, min_side: int | None = None) -> np.ndarra
 
 
 def read_mask(path: PhotoSource) -> np.ndarray:
-    """Decode a mask to (H, W) uint8, 1 = lesion: grey above 127, or above 0 where the file's maximum is 1.
+    """Decode a mask to (H, W) uint8, 1 = lesion. Raises PhotoError."""
+    return lesion_of(read_grey(path))
+
+
+def lesion_of(grey: np.ndarray) -> np.ndarray:
+    """What of a mask's greys (H, W) means lesion, as 0/1 uint8: above 127, or above 0 where the maximum is 1."""
+    return (grey > (0 if grey.max() == 1 else 127)).astype(np.uint8)
+
+
+def read_grey(path: PhotoSource) -> np.ndarray:
+    """Decode a mask to its greys (H, W) uint8.
 
     Palettes count by their colours; alpha is laid on black, since where nothing is drawn there is no lesion. Turned by
     EXIF, as the photo is. Raises PhotoError.
@@ -58,8 +68,7 @@ def read_mask(path: PhotoSource) -> np.ndarray:
         grey = np.empty((image.height, image.width), np.uint8)
         for top, strip in _strips(image):
             grey[top : top + strip.height] = np.asarray(_flatten(strip, full_scale, paper="black").convert("L"))
-        threshold = 0 if grey.max() == 1 else 127
-        return _turn((grey > threshold).astype(np.uint8), _orientation(image))
+        return _turn(grey, _orientation(image))
 
 
 def photo_size(source: PhotoSource) -> tuple[int, int]:

@@ -293,8 +293,8 @@ def live_runs(app: App) -> list[Run]:
 
 
 def shorten(run: Run) -> int:
-    """Let a run that was stopped end an epoch or two after its resume; the number of its last epoch."""
-    settings, epochs = run.settings, run.status().epoch + 1
+    """Let a run that was stopped end soon after its resume; the number of its last epoch."""
+    settings, epochs = run.settings, run.status().epoch + 2
     run.write_config(settings | {"train": settings["train"] | {"epochs": epochs}})
     return epochs
 

@@ -102,11 +102,11 @@ def test_settings_are_suggested_saved_reset_loaded_and_shown_as_a_command(
     unknown = tmp_path / "unknown.json"
     unknown.write_text('{"epoch": 5}', encoding="utf-8")
     load.set_input_files(unknown)
-    notice = step.locator("#mtl-settings-notice")
-    sync_api.expect(notice).to_contain_text("unknown.json: epoch: there is no such setting")
+    sync_api.expect(step.locator("#mtl-file-notice")).to_contain_text("unknown.json: epoch: there is no such setting")
     sync_api.expect(command).to_have_value(holding("--rotation-degrees 7.5"))
 
     step.locator("#setting-epochs input").fill("-3")
+    notice = step.locator("#mtl-settings-notice")
     sync_api.expect(notice).to_contain_text("epochs: got -3")
     sync_api.expect(notice).to_be_visible()
     sync_api.expect(command).to_have_value("")

@@ -70,11 +70,20 @@ def test_mirrored_photos_have_mirrored_masks() -> None:
     assert jaccard(mask, mirrored[:, ::-1]) > 0.97
 
 
-def test_hair_and_dark_corners_are_no_lesion() -> None:
+def test_hair_does_not_hide_the_lesion() -> None:
     photo, disc = draw_lesion(256, 256, 0.5, 0.5, 0.2)
     rows, columns = np.mgrid[:256, :256]
-    photo[np.hypot(rows - 127.5, columns - 127.5) > 135] = 5
-    photo[(rows + 2 * columns) % 40 < 3] = 30
+    photo[(rows + 2 * columns) % 50 < 8] = 20
+    mask = otsu_mask(photo)
+    assert mask is not None
+    assert jaccard(mask, disc) > 0.7
+
+
+def test_dark_corners_do_not_hide_a_pale_lesion() -> None:
+    photo, disc = draw_lesion(256, 256, 0.5, 0.5, 0.2)
+    photo[disc] = photo[disc] // 2 + SKIN // 2
+    rows, columns = np.mgrid[:256, :256]
+    photo[np.hypot(rows - 127.5, columns - 127.5) > 128] = 5
     mask = otsu_mask(photo)
     assert mask is not None
     assert jaccard(mask, disc) > 0.7

@@ -5,18 +5,16 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from mtl.config import NO_CLASS
 from mtl.data.alike import difference_hash, look_alikes
 from mtl.data.folder import DataFolder, Sample, Split
 from mtl.data.parallel import in_threads
 from mtl.errors import DataError, PhotoError
-from mtl.photo import read_mask, read_photo
+from mtl.photo import lesion_of, read_grey, read_photo
 
 Progress = Callable[[int, int], None]  # (done, of how many)
 
@@ -123,32 +121,23 @@ def _read(sample: Sample) -> _Reading:
         reading.problems[sample.name] = str(error)
     if sample.mask is not None:
         try:
-            mask = read_mask(sample.mask)
-            reading.coverage = np.count_nonzero(mask) / mask.size
-            reading.doubt = "" if sample.mask_is_generated else _doubt(sample.mask, reading.coverage, mask.shape, shape)
+            grey = read_grey(sample.mask)
+            reading.coverage = np.count_nonzero(lesion_of(grey)) / grey.size
+            reading.doubt = "" if sample.mask_is_generated else _doubt(grey, reading.coverage, shape)
         except (PhotoError, OSError) as error:
             reading.problems[sample.mask.name] = f"mask {error}"
     return reading
 
 
-def _doubt(path: Path, coverage: float, shape: tuple[int, ...], photo_shape: tuple[int, ...] | None) -> str:
-    """What looks wrong with a mask of this (height, width) for a photo of that, at any scale; "" where nothing does."""
+def _doubt(grey: np.ndarray, coverage: float, photo_shape: tuple[int, ...] | None) -> str:
+    """What looks wrong with a mask for a photo of this (height, width), at any scale; "" where nothing does."""
     if photo_shape:
-        aspects = [width / height for height, width in (shape, photo_shape)]
+        aspects = [width / height for height, width in (grey.shape, photo_shape)]
         if max(aspects) / min(aspects) > 1 + MAX_ASPECT_DIFFERENCE:
             return OTHER_SHAPE
     if coverage >= NEARLY_ALL:
         return ALL_LESION
-    return TOO_DARK if not coverage and _is_drawn(path) else ""
-
-
-def _is_drawn(path: Path) -> bool:
-    """Whether a mask without lesion has pixels that are not black; transparent ones read as white, hence the 127."""
-    pixels = read_photo(path)
-    if not np.count_nonzero(pixels):  # by far the most
-        return False
-    grey = np.asarray(Image.fromarray(pixels).convert("L"))
-    return bool(np.count_nonzero((grey > 0) & (grey <= 127)) >= DRAWN * grey.size)
+    return TOO_DARK if not coverage and np.count_nonzero(grey) >= DRAWN * grey.size else ""
 
 
 # ---- all of them

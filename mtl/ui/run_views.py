@@ -135,7 +135,7 @@ def _notices(headline: str, lines: Sequence[str]) -> str:
 
 
 def log_card(text: str) -> str:
-    return f'<pre class="mtl-log">{escape(text) or "nothing yet"}</pre>'
+    return f'<div class="mtl-log"><pre>{escape(text) or "nothing yet"}</pre></div>'
 
 
 # ---- sample predictions

@@ -24,18 +24,21 @@ LEGEND = "".join(
     [
         run_views.legend({label: CURVE_COLORS[label] for label in PLOTS[0].labels}),
         run_views.legend({label: CURVE_COLORS[label] for label in SCORES.values()}),
-        '<p class="mtl-quiet">drag to zoom, double-click to zoom out</p>',
+        '<p class="mtl-quiet">drag: zoom, double-click: back</p>',
     ]
 )
 COPY_JS = """
 element.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-copy]");
   if (!button) return;
+  // Browsers offer no clipboard to pages that come neither from this computer nor over https.
+  if (!navigator.clipboard) return prompt("The path", button.dataset.copy);
   await navigator.clipboard.writeText(button.dataset.copy);
   button.textContent = "Copied";
   setTimeout(() => (button.textContent = "Copy path"), 1500);
 });
 """
+# Presses the hidden download button once it has got its file.
 SAVE_JS = "() => setTimeout(() => document.querySelector('#mtl-file').click(), 100)"
 
 
@@ -123,7 +126,7 @@ def render_run_step() -> RunStep:
             )
             picture = gr.HTML(elem_id="mtl-sample-picture")
         with gr.Accordion("Log", open=False, elem_id="mtl-log"):
-            log = gr.HTML(autoscroll=True, max_height=320)
+            log = gr.HTML()
     states = gr.State(Seen()), gr.State(None), gr.State(None)
     return RunStep(
         run,

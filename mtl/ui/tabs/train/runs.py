@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -70,11 +71,11 @@ def render_runs(file: gr.DownloadButton, runs_dir: Path) -> RunsPart:
         small: dict[str, Any] = {"interactive": False, "size": "md", "scale": 0}
         download = gr.Button("Download as zip", elem_id="mtl-runs-download", min_width=170, **small)
         delete = gr.Button("Delete", elem_id="mtl-runs-delete", min_width=100, **small)
-        gr.HTML(
-            '<p class="mtl-quiet">Tick runs to compare their curves. Also: '
-            f"<code>tensorboard --logdir {runs_dir.name}</code></p>"
-        )
-    notice = gr.HTML(elem_id="mtl-runs-notice", elem_classes="mtl-notice-area")
+    gr.HTML(
+        '<p class="mtl-quiet">Tick runs to compare their curves. Also: '
+        f"<code>tensorboard --logdir {escape(runs_dir.name)}</code></p>"
+    )
+    notice = gr.HTML(elem_id="mtl-runs-notice")
     with gr.Column(visible=False, elem_id="mtl-confirm") as confirm:
         question = gr.HTML()
         with gr.Row():

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.events import Dependency
 
 from mtl.command import command_line, read_settings, settings_text
 from mtl.config import SECTIONS, TrainConfig
@@ -28,6 +29,8 @@ PAGE_INFO = {
     "contrast); or by a model",
 }
 DEFAULTS = TrainConfig()
+# gradio fills in fields that were never unfolded a moment after the others.
+SETTLE_JS = "() => new Promise(settled => setTimeout(settled, 300))"
 # Without a file on the server.
 SAVE_JS = """(text) => {
     if (!text) return;
@@ -57,6 +60,7 @@ class _Parts:
     saved: gr.Textbox  # what the browser saves as a file
     load: gr.UploadButton
     reset: gr.Button
+    file_notice: gr.HTML
     command: gr.Textbox
     notice: gr.HTML
 
@@ -66,9 +70,8 @@ def build_settings_step(
 ) -> SettingsStep:
     """Render the step and wire it."""
     parts = _render()
-    _wire_judgement(parts, data, shelf, data_root, runs_dir)
-    _wire_suggestions(parts, data, data_root)
-    _wire_file(parts)
+    filled = [_wire_suggestions(parts, data, data_root), *_wire_file(parts)]
+    _wire_judgement(parts, filled, data, shelf, data_root, runs_dir)
     _wire_models(demo, parts, shelf)
     return SettingsStep(parts.fields)
 
@@ -113,7 +116,7 @@ def _render() -> _Parts:
         save = gr.Button("Save settings", size="sm", elem_id="mtl-save", min_width=120)
         load = gr.UploadButton("Load settings", size="sm", file_types=[".json"], elem_id="mtl-load", min_width=120)
         reset = gr.Button("Reset", size="sm", elem_id="mtl-reset", min_width=120)
-    saved = gr.Textbox(visible="hidden")
+    saved, file_notice = gr.Textbox(visible="hidden"), gr.HTML(elem_id="mtl-file-notice")
     with gr.Accordion("The same on the command line", open=False):
         command = gr.Textbox(
             label="Command",
@@ -124,7 +127,9 @@ def _render() -> _Parts:
             elem_id="mtl-command",
         )
     notice = gr.HTML(elem_id="mtl-settings-notice")
-    return _Parts(fields, suggestions, ticked, gr.State([]), use, save, saved, load, reset, command, notice)
+    return _Parts(
+        fields, suggestions, ticked, gr.State([]), use, save, saved, load, reset, file_notice, command, notice
+    )
 
 
 def _render_section(section: str) -> dict[str, SettingField]:
@@ -143,8 +148,13 @@ def _render_section(section: str) -> dict[str, SettingField]:
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
 
 
-def _wire_judgement(parts: _Parts, data: DataStep, shelf: ModelShelf, data_root: Path, runs_dir: Path) -> None:
-    """The command and the notice follow every change of a field or of what is known of the photos."""
+def _wire_judgement(
+    parts: _Parts, filled: Sequence[Dependency], data: DataStep, shelf: ModelShelf, data_root: Path, runs_dir: Path
+) -> None:
+    """The command and the notice follow every change of a field or of what is known of the photos.
+
+    filled: the events that fill in fields, since fields that were never unfolded tell of no change.
+    """
     names = list(parts.fields)
 
     def say(name: str, *values: Any) -> Iterator[tuple[str, Any, Any]]:
@@ -158,17 +168,14 @@ def _wire_judgement(parts: _Parts, data: DataStep, shelf: ModelShelf, data_root:
             yield "", refusal_card(str(error)), gr.skip()
 
     changes = [field.change for field in parts.fields.values()]
-    gr.on(
-        [*changes, data.report.change],
-        say,
-        [data.folder, *parts.fields.values()],
-        [parts.command, parts.notice, data.reading],
-        trigger_mode="always_last",
-        **PRIVATE,
-    )
+    given, said = [data.folder, *parts.fields.values()], [parts.command, parts.notice, data.reading]
+    gr.on([*changes, data.report.change], say, given, said, trigger_mode="always_last", **PRIVATE)
+    for event in filled:
+        event.then(None, None, None, js=SETTLE_JS).then(say, given, said, **PRIVATE)
 
 
-def _wire_suggestions(parts: _Parts, data: DataStep, data_root: Path) -> None:
+def _wire_suggestions(parts: _Parts, data: DataStep, data_root: Path) -> Dependency:
+    """Returns the event that fills in fields."""
     device = parts.fields["device"]
     assert isinstance(device, gr.Dropdown)
 
@@ -191,10 +198,11 @@ def _wire_suggestions(parts: _Parts, data: DataStep, data_root: Path) -> None:
         trigger_mode="always_last",
         **PRIVATE,
     )
-    parts.use.click(use, [parts.ticked, parts.offered], list(parts.fields.values()), **PRIVATE)
+    return parts.use.click(use, [parts.ticked, parts.offered], list(parts.fields.values()), **PRIVATE)
 
 
-def _wire_file(parts: _Parts) -> None:
+def _wire_file(parts: _Parts) -> list[Dependency]:
+    """Returns the events that fill in fields."""
     names, fields = list(parts.fields), list(parts.fields.values())
 
     def save(*values: Any) -> tuple[str, str]:
@@ -212,9 +220,14 @@ def _wire_file(parts: _Parts) -> None:
     def _filled(config: TrainConfig) -> Sequence[Any]:
         return [gr.update(value=value) for value in to_values(names, config)]
 
-    parts.save.click(save, fields, [parts.saved, parts.notice], **PRIVATE).then(None, parts.saved, None, js=SAVE_JS)
-    parts.load.upload(load, parts.load, [*fields, parts.notice], **PRIVATE)
-    parts.reset.click(lambda: _filled(DEFAULTS), None, fields, **PRIVATE)
+    parts.save.click(save, fields, [parts.saved, parts.file_notice], **PRIVATE).then(
+        None, parts.saved, None, js=SAVE_JS
+    )
+    filled = [*fields, parts.file_notice]
+    return [
+        parts.load.upload(load, parts.load, filled, **PRIVATE),
+        parts.reset.click(lambda: [*_filled(DEFAULTS), ""], None, filled, **PRIVATE),
+    ]
 
 
 def _wire_models(demo: gr.Blocks, parts: _Parts, shelf: ModelShelf) -> None:
