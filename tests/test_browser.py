@@ -320,13 +320,7 @@ def test_start_reload_second_browser_stop_resume_finish_and_use(
         other.get_by_role("tab", name="Train").click()
         sync_api.expect(other.locator("#mtl-run-card")).to_contain_text(re.compile("epoch \\d+ of 200"))
         sync_api.expect(other.locator("#mtl-start")).to_be_disabled()
-        other.evaluate(
-            "document.querySelector('#mtl-stop').addEventListener('click', () => window.clicked = Date.now())"
-        )
-        other.evaluate(
-            "new MutationObserver((_, watcher) => { window.told = Date.now(); watcher.disconnect() })"
-            ".observe(document.querySelector('#mtl-stop'), { childList: true, characterData: true, subtree: true })"
-        )
+        other.evaluate(WATCH_STOP)
         other.locator("#mtl-stop").click()
         sync_api.expect(other.locator("#mtl-run-card")).to_contain_text("Stopped")
         assert other.evaluate("window.told - window.clicked") < 300

@@ -47,7 +47,7 @@ def test_an_uploaded_zip_is_chosen_checked_and_shown(app: App, step: "sync_api.P
     step.wait_for_timeout(500)  # gradio mounts what was folded late
 
     upload.set_input_files(broken)
-    notice = step.locator("#mtl-data-progress .mtl-message")
+    notice = step.locator("#mtl-upload-progress .mtl-message")
     sync_api.expect(notice).to_contain_text("no-zip.zip: this is no zip file")
     sync_api.expect(notice).to_be_visible()
 

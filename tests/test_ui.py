@@ -312,6 +312,11 @@ def test_what_can_be_pressed(tmp_path: Path) -> None:
     run.last_file.touch()
     run.best_file.touch()
     assert make_view(watch.look(), LATEST)[1].controls == Controls(start=True, resume=True, use=True)
+    run.update(resume_with={"lr": 1e-5})
+    watch.forget()
+    assert make_view(watch.look(), LATEST)[1].controls.resume_word == "Resume with lr 1e-05"
+    run.update(resume_with={})
+    watch.forget()
     other = live(tmp_path)
     watch.forget()
     # The other one stands in the way of a start and of a resume; only it can be stopped.

@@ -68,13 +68,14 @@ def _length(folder: DataFolder, device: torch.device) -> Iterator[Suggestion]:
     hours = _hours(folder) if device.type == "cpu" else 0.0
     if hours > CPU_HOURS:
         epochs = max(5, int(DEFAULTS.epochs * CPU_HOURS / hours))
+        shorter = hours * epochs / DEFAULTS.epochs
         yield Suggestion(
             "epochs",
             epochs,
-            f"{DEFAULTS.epochs} epochs take about {hours:.0f} h on a CPU, {epochs} about {hours * epochs / DEFAULTS.epochs:.0f} h",
+            f"{DEFAULTS.epochs} epochs take about {hours:.0f} h on a CPU, {epochs} about {shorter:.0f} h",
         )
         yield Suggestion("early_stopping_patience", max(2, epochs // 5), f"in step with {epochs} epochs")
-        if DEFAULTS.epochs * CPU_HOURS / hours < 5:
+        if shorter > CPU_HOURS:
             yield Suggestion("image_size", 160, "half the time a photo on a CPU; the smallest lesions get coarser")
     elif len(folder.val) < FEW_VALIDATION_PHOTOS:
         yield Suggestion(

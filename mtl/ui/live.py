@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mtl.errors import RunError
-from mtl.training.run import Run
+from mtl.training.run import Run, RunStatus
 from mtl.ui import run_views
 from mtl.ui.views import message
 from mtl.ui.watch import Watched, choose
@@ -23,6 +23,7 @@ class Controls:
     stop: bool = False
     stopping: bool = False
     resume: bool = False
+    resume_word: str = "Resume"  # with what it is resumed, where that is to change
     use: bool = False
 
 
@@ -51,12 +52,18 @@ def make_view(runs: Sequence[Watched], name: str) -> tuple[Run | None, View]:
         stop=status.live and status.state != "stopping",
         stopping=status.state == "stopping",
         resume=not is_live and status.state != "finished" and run.last_file.is_file(),
+        resume_word=_resume_word(status),
         use=run.best_file.is_file(),
     )
     log = run.log_tail(LOG_LINES)
     last_words = "\n".join(log.splitlines()[-FAILED_LOG_LINES:]) if status.state == "failed" else ""
     card = run_views.run_card(run, status, last_words)
     return run, View(controls, card, run_views.log_card(log), tuple(sample_pictures(run)))
+
+
+def _resume_word(status: RunStatus) -> str:
+    changes = ", ".join(f"{setting} {value:g}" for setting, value in status.resume_with.items())
+    return f"Resume with {changes}" if changes else "Resume"
 
 
 def sample_pictures(run: Run) -> dict[int, Path]:

@@ -4,6 +4,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import gradio as gr
 
@@ -22,6 +23,7 @@ from mtl.ui.choices import (
 )
 from mtl.ui.samples import SampleGrids
 
+QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
 AUTO_CHECK_PHOTOS = 500  # so many are read in a few seconds, so nobody needs to ask for it
 DRAW, CHECK = "Draw the photos", "Check the photos"
 LAYOUT = (
@@ -44,17 +46,29 @@ class DataStep:
 
 
 @dataclass(frozen=True)
+class _Following:
+    """What shows how far a piece of work is, and cancels it."""
+
+    progress: gr.HTML
+    cancel: gr.Button
+    timer: gr.Timer
+    key: gr.State  # str, of the work
+
+    @property
+    def all(self) -> list[gr.components.Component]:
+        return [self.progress, self.cancel, self.timer, self.key]
+
+
+@dataclass(frozen=True)
 class _Parts:
     folder: gr.Dropdown
     upload: gr.File
-    progress: gr.HTML
+    unpacking: _Following
     report: gr.HTML
+    checking: _Following
     check: gr.Button
-    cancel: gr.Button
     samples: gr.HTML
     others: gr.Button
-    timer: gr.Timer
-    watched: gr.State  # str, the key of the work that this page follows
     reading: gr.State
     contents: gr.State
     draw: gr.State  # int, which of the sample grids is shown
@@ -104,10 +118,9 @@ class Folders:
 
     def unpack(self, upload: str) -> str:
         """Unpack an uploaded zip in the background; the key of that work, whose result is the new choice."""
-        self.checks.begin(
-            upload, "Unpacking", lambda report: unpack_upload(Path(upload), self.data_root, report), "bytes"
-        )
-        return upload
+        key = f"unpack {uuid4()}"  # the same zip may be uploaded twice, at the same place
+        self.checks.begin(key, "Unpacking", lambda report: unpack_upload(Path(upload), self.data_root, report), "bytes")
+        return key
 
     def samples(self, name: str, reading: Reading, contents: str, draw: int) -> str:
         """The grid of sample photos; empty where there are none to show."""
@@ -140,27 +153,31 @@ def _render(data_root: Path) -> _Parts:
     with gr.Accordion("Upload a zip of photos", open=False):
         upload = gr.File(file_types=[".zip"], show_label=False, height=140, elem_id="mtl-data-upload")
         gr.Markdown(LAYOUT, elem_classes="mtl-hint")
-    progress = gr.HTML(elem_id="mtl-data-progress")
+    unpacking = _render_following("upload")
     report = gr.HTML(elem_id="mtl-data-card")
-    with gr.Row(elem_id="mtl-check-row"):
-        check = gr.Button(CHECK, size="sm", visible=False, elem_id="mtl-check", min_width=120)
-        cancel = gr.Button("Cancel", size="sm", visible=False, elem_id="mtl-check-cancel", min_width=120)
+    checking = _render_following("check")
+    check = gr.Button(CHECK, size="sm", visible=False, elem_id="mtl-check", min_width=120)
     samples = gr.HTML(elem_id="mtl-samples")
     others = gr.Button("Other photos", size="sm", visible=False, elem_id="mtl-others", min_width=120)
-    timer = gr.Timer(1, active=False)
-    states = gr.State(""), gr.State({}), gr.State(""), gr.State(0)
-    return _Parts(folder, upload, progress, report, check, cancel, samples, others, timer, *states)
+    states = gr.State({}), gr.State(""), gr.State(0)
+    return _Parts(folder, upload, unpacking, report, checking, check, samples, others, *states)
 
 
 def _wire(demo: gr.Blocks, parts: _Parts, folders: Folders) -> None:
-    quiet: dict[str, Any] = {
-        "api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None,
-    }  # fmt: skip
+    _wire_check(demo, parts, folders)
+    _wire_upload(demo, parts, folders)
+    _wire_samples(parts, folders)
+
+
+def _wire_check(demo: gr.Blocks, parts: _Parts, folders: Folders) -> None:
     chosen = [parts.folder, parts.reading]
-    shown = [parts.report, parts.progress, parts.check, parts.cancel, parts.timer, parts.watched, parts.contents]
+    shown = [parts.report, parts.check, parts.contents, *parts.checking.all]
 
     def show(name: str, reading: Reading) -> list[Any]:
-        return _updates(folders.look(name, reading))
+        look = folders.look(name, reading)
+        is_running = look.work is not None and look.work.state == "running"
+        check = gr.update(value=look.offer or CHECK, visible=bool(look.offer) and not is_running)
+        return [look.card, check, look.contents, *_follow(look.key, look.work)]
 
     def begin(name: str, reading: Reading) -> list[Any]:
         with suppress(MtlError):  # the look says why
@@ -170,61 +187,83 @@ def _wire(demo: gr.Blocks, parts: _Parts, folders: Folders) -> None:
     def poll(key: str, name: str, reading: Reading) -> list[Any]:
         work = folders.checks.get(key)
         if work is not None and work.state == "running":
-            return [gr.skip(), data_views.progress(work), *[gr.skip()] * (len(shown) - 1)]
-        updates = show(name, reading)
-        if work is not None and work.state != "done":
-            updates[1] = data_views.progress(work)
-        if work is not None and work.unit == "bytes" and work.state == "done":
-            return [*updates, gr.update(choices=data_choices(folders.data_root), value=work.result)]
-        return [*updates, gr.skip()]
+            return [*[gr.skip()] * 3, *_follow_on(work)]
+        return show(name, reading)
+
+    demo.load(show, chosen, shown, **QUIET)
+    gr.on([parts.folder.change, parts.reading.change], show, chosen, shown, trigger_mode="always_last", **QUIET)
+    parts.check.click(begin, chosen, shown, **QUIET)
+    parts.checking.timer.tick(poll, [parts.checking.key, *chosen], shown, **QUIET)
+    _wire_cancel(parts.checking, folders)
+
+
+def _wire_upload(demo: gr.Blocks, parts: _Parts, folders: Folders) -> None:
+    unpacking = parts.unpacking
 
     def upload(file: str) -> list[Any]:
-        work = folders.checks.get(key := folders.unpack(file))
-        return [None, *_following(key, work)]
+        key = folders.unpack(file)
+        return [None, *_follow(key, folders.checks.get(key))]
 
+    def poll(key: str) -> list[Any]:
+        work = folders.checks.get(key)
+        if work is not None and work.state == "running":
+            return [gr.skip(), *_follow_on(work)]
+        if work is None or work.state != "done":
+            return [gr.skip(), *_follow(key, work)]
+        return [gr.update(choices=data_choices(folders.data_root), value=work.result), *_follow(key, work)]
+
+    def choices() -> Any:
+        return gr.update(choices=data_choices(folders.data_root))
+
+    demo.load(choices, None, parts.folder, **QUIET)
+    parts.folder.focus(choices, None, parts.folder, **QUIET)
+    parts.upload.upload(upload, parts.upload, [parts.upload, *unpacking.all], **QUIET)
+    unpacking.timer.tick(poll, unpacking.key, [parts.folder, *unpacking.all], **QUIET)
+    _wire_cancel(unpacking, folders)
+
+
+def _wire_samples(parts: _Parts, folders: Folders) -> None:
+    chosen = [parts.folder, parts.reading, parts.contents]
+
+    def first(name: str, reading: Reading, contents: str) -> tuple[str, Any, int]:
+        return folders.samples(name, reading, contents, 0), gr.update(visible=bool(contents)), 0
+
+    def others(name: str, reading: Reading, contents: str, draw: int) -> tuple[str, int]:
+        return folders.samples(name, reading, contents, draw + 1), draw + 1
+
+    parts.contents.change(first, chosen, [parts.samples, parts.others, parts.draw], **QUIET)
+    parts.others.click(others, [*chosen, parts.draw], [parts.samples, parts.draw], **QUIET)
+
+
+# ---- following work
+
+
+def _render_following(name: str) -> _Following:
+    progress = gr.HTML(elem_id=f"mtl-{name}-progress")
+    cancel = gr.Button("Cancel", size="sm", visible=False, elem_id=f"mtl-{name}-cancel", min_width=120)
+    return _Following(progress, cancel, gr.Timer(1, active=False), gr.State(""))
+
+
+def _follow(key: str, work: Work | None) -> list[Any]:
+    """Updates of a _Following: work that runs is followed from now on, what did not work out is said."""
+    is_running = work is not None and work.state == "running"
+    return [
+        data_views.progress(work) if work and work.state != "done" else "",
+        gr.update(value="Cancel", interactive=True, visible=is_running),
+        gr.Timer(active=is_running),
+        key,
+    ]
+
+
+def _follow_on(work: Work) -> list[Any]:
+    """Updates of a _Following while its work runs."""
+    return [data_views.progress(work), gr.skip(), gr.skip(), gr.skip()]
+
+
+def _wire_cancel(following: _Following, folders: Folders) -> None:
     def cancel(key: str) -> Any:
         if work := folders.checks.get(key):
             work.cancel()
         return gr.update(value="Cancelling…", interactive=False)
 
-    def choices() -> Any:
-        return gr.update(choices=data_choices(folders.data_root))
-
-    def first_samples(name: str, reading: Reading, contents: str) -> tuple[str, Any, int]:
-        return folders.samples(name, reading, contents, 0), gr.update(visible=bool(contents)), 0
-
-    def other_samples(name: str, reading: Reading, contents: str, draw: int) -> tuple[str, int]:
-        return folders.samples(name, reading, contents, draw + 1), draw + 1
-
-    demo.load(choices, None, parts.folder, **quiet)
-    demo.load(show, chosen, shown, **quiet)
-    parts.folder.focus(choices, None, parts.folder, **quiet)
-    gr.on([parts.folder.change, parts.reading.change], show, chosen, shown, trigger_mode="always_last", **quiet)
-    parts.check.click(begin, chosen, shown, **quiet)
-    parts.cancel.click(cancel, parts.watched, parts.cancel, **quiet)
-    parts.timer.tick(poll, [parts.watched, *chosen], [*shown, parts.folder], **quiet)
-    parts.upload.upload(
-        upload, parts.upload, [parts.upload, parts.progress, parts.cancel, parts.timer, parts.watched], **quiet
-    )
-    shown_of = [*chosen, parts.contents]
-    parts.contents.change(first_samples, shown_of, [parts.samples, parts.others, parts.draw], **quiet)
-    parts.others.click(other_samples, [*shown_of, parts.draw], [parts.samples, parts.draw], **quiet)
-
-
-def _updates(look: Look) -> list[Any]:
-    """Report, progress, check, cancel, timer, watched, contents."""
-    progress, cancel, timer, watched = _following(look.key, look.work)
-    is_running = look.work is not None and look.work.state == "running"
-    check = gr.update(value=look.offer or CHECK, visible=bool(look.offer) and not is_running)
-    return [look.card, progress, check, cancel, timer, watched, look.contents]
-
-
-def _following(key: str, work: Work | None) -> list[Any]:
-    """Progress, cancel, timer, watched."""
-    is_running = work is not None and work.state == "running"
-    return [
-        data_views.progress(work) if work and is_running else "",
-        gr.update(value="Cancel", interactive=True, visible=is_running),
-        gr.Timer(active=is_running),
-        key,
-    ]
+    following.cancel.click(cancel, following.key, following.cancel, **QUIET)

@@ -209,7 +209,7 @@ def _button_updates(controls: Controls) -> list[Any]:
     return [
         gr.update(value="Start", interactive=controls.start),
         gr.update(value="Stopping…" if controls.stopping else "Stop", interactive=controls.stop),
-        gr.update(value="Resume", interactive=controls.resume),
+        gr.update(value=controls.resume_word, interactive=controls.resume),
         gr.update(interactive=controls.use),
         gr.update(interactive=controls.use),
     ]
@@ -293,7 +293,9 @@ def wire_run_step(demo: gr.Blocks, step: RunStep, jobs: JobManager, watch: RunWa
         try:
             jobs.start(resume=choose(watch.look(), name).run)
         except MtlError as error:
-            return gr.update(value="Resume"), views.message("error", "This run cannot be resumed", str(error))
+            _, view = make_view(watch.look(), name)
+            told = views.message("error", "This run cannot be resumed", str(error))
+            return gr.update(value=view.controls.resume_word), told
         watch.forget()
         return gr.update(value="Resume"), ""
 

@@ -17,7 +17,7 @@ from mtl.ui import views
 from mtl.ui.choices import MASK_SOURCES, READING, STARTS, is_to_be_drawn, page_config, read_choice, why_not
 from mtl.ui.fields import ELSEWHERE, SettingField, label_of, make_field, setting_names, to_settings, to_values
 from mtl.ui.models import ModelShelf
-from mtl.ui.tabs.train.data import DataStep, Reading
+from mtl.ui.tabs.train.data import QUIET, DataStep, Reading
 
 # What these settings may be on a page that others may open: less than on the command line.
 PAGE_INFO = {
@@ -145,8 +145,6 @@ def _render_section(section: str) -> dict[str, SettingField]:
 
 # ---- wiring
 
-PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
-
 
 def _wire_judgement(
     parts: _Parts, filled: Sequence[Dependency], data: DataStep, shelf: ModelShelf, data_root: Path, runs_dir: Path
@@ -169,9 +167,9 @@ def _wire_judgement(
 
     changes = [field.change for field in parts.fields.values()]
     given, said = [data.folder, *parts.fields.values()], [parts.command, parts.notice, data.reading]
-    gr.on([*changes, data.report.change], say, given, said, trigger_mode="always_last", **PRIVATE)
+    gr.on([*changes, data.report.change], say, given, said, trigger_mode="always_last", **QUIET)
     for event in filled:
-        event.then(None, None, None, js=SETTLE_JS).then(say, given, said, **PRIVATE)
+        event.then(None, None, None, js=SETTLE_JS).then(say, given, said, **QUIET)
 
 
 def _wire_suggestions(parts: _Parts, data: DataStep, data_root: Path) -> Dependency:
@@ -196,9 +194,9 @@ def _wire_suggestions(parts: _Parts, data: DataStep, data_root: Path) -> Depende
         [data.folder, data.reading, device],
         [parts.suggestions, parts.ticked, parts.offered],
         trigger_mode="always_last",
-        **PRIVATE,
+        **QUIET,
     )
-    return parts.use.click(use, [parts.ticked, parts.offered], list(parts.fields.values()), **PRIVATE)
+    return parts.use.click(use, [parts.ticked, parts.offered], list(parts.fields.values()), **QUIET)
 
 
 def _wire_file(parts: _Parts) -> list[Dependency]:
@@ -213,20 +211,15 @@ def _wire_file(parts: _Parts) -> list[Dependency]:
 
     def load(file: str) -> list[Any]:
         try:
-            return [*_filled(TrainConfig(**read_settings(Path(file)))), ""]
+            return [*to_values(names, TrainConfig(**read_settings(Path(file)))), ""]
         except MtlError as error:
             return [*[gr.skip()] * len(fields), views.message("error", "This file cannot be loaded", str(error))]
 
-    def _filled(config: TrainConfig) -> Sequence[Any]:
-        return [gr.update(value=value) for value in to_values(names, config)]
-
-    parts.save.click(save, fields, [parts.saved, parts.file_notice], **PRIVATE).then(
-        None, parts.saved, None, js=SAVE_JS
-    )
+    parts.save.click(save, fields, [parts.saved, parts.file_notice], **QUIET).then(None, parts.saved, None, js=SAVE_JS)
     filled = [*fields, parts.file_notice]
     return [
-        parts.load.upload(load, parts.load, filled, **PRIVATE),
-        parts.reset.click(lambda: [*_filled(DEFAULTS), ""], None, filled, **PRIVATE),
+        parts.load.upload(load, parts.load, filled, **QUIET),
+        parts.reset.click(lambda: [*to_values(names, DEFAULTS), ""], None, filled, **QUIET),
     ]
 
 
@@ -239,5 +232,5 @@ def _wire_models(demo: gr.Blocks, parts: _Parts, shelf: ModelShelf) -> None:
         def choices(words: tuple[str, ...] = words) -> Any:
             return gr.update(choices=[*words, *shelf.names()])
 
-        field.focus(choices, None, field, **PRIVATE)
-        demo.load(choices, None, field, **PRIVATE)
+        field.focus(choices, None, field, **QUIET)
+        demo.load(choices, None, field, **QUIET)
