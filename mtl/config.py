@@ -252,6 +252,7 @@ class TrainConfig(Settings):
         0.0,
         "measure and keep a moving average of the weights, with this share of the old one a step; 0: off",
         section="optimizer",
+        title="EMA decay",
         ge=0,
         lt=1,
     )

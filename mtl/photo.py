@@ -18,6 +18,7 @@ from mtl.errors import PhotoError
 PhotoSource = str | Path | bytes | Image.Image | np.ndarray
 
 MAX_PIXELS = 100_000_000
+MAX_FILE_BYTES = 600_000_000  # what these take at 16 bits a channel; some formats are read whole
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF")  # JPEG opens MPO too; naming MPO fails in Pillow 12.3
 NEEDED = "needed: a whole JPEG, PNG, WebP, TIFF, BMP, GIF or AVIF picture"
 # What people bring and this decoder does not read yet: (offset, signature, name). A reader belongs into `_open`.
@@ -128,6 +129,8 @@ def _open(source: PhotoSource) -> Image.Image:
         return Image.open(BytesIO(source), formats=FORMATS)
     if not Path(source).is_file():  # a folder or a device is not a file either
         raise PhotoError(f"there is no such file; {NEEDED}")
+    if (size := Path(source).stat().st_size) > MAX_FILE_BYTES:
+        raise PhotoError(f"{size / 1e6:,.0f} MB; needed: at most {MAX_FILE_BYTES / 1e6:.0f} MB, so save it smaller")
     return Image.open(source, formats=FORMATS)
 
 

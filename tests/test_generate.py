@@ -19,7 +19,7 @@ from tiny import ONE_THREAD, random_network
 from mtl.checkpoint import Checkpoint, write_pth
 from mtl.config import ModelConfig, TrainConfig
 from mtl.data.folder import DataFolder, read_folder
-from mtl.data.generate import generate_masks, otsu_mask
+from mtl.data.generate import generate_masks, otsu_mask, require_lesion_photos
 from mtl.errors import CheckpointError, ConfigError
 from mtl.photo import read_mask, read_photo, resize_map
 from mtl.training.masks import mask_maker
@@ -189,13 +189,14 @@ def test_a_pattern_names_the_lesion_photos(data: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("settings", [{"lesion_photos": "isic_*"}, {"labels": "classes_only.json"}])
-def test_no_lesion_photo_at_all_is_an_error(data: Path, tmp_path: Path, settings: dict[str, str]) -> None:
+def test_no_lesion_photo_at_all_is_an_error(data: Path, settings: dict[str, str]) -> None:
     (data / "classes_only.json").write_text('{"train_000.jpg": 1}')
+    config = TrainConfig(data_dir=str(data), generated_masks="otsu", **settings)
     with pytest.raises(
         ConfigError, match=r"^generated_masks: got otsu, but no training photo .*lesion_photos, or take"
     ):
-        generate(data, tmp_path / "masks", **settings)
-    assert not (tmp_path / "masks").exists()
+        require_lesion_photos(read_folder(config), config)
+    require_lesion_photos(read_folder(config), config.replace(generated_masks="off"))
 
 
 def test_the_data_folder_is_never_written_to(data: Path, tmp_path: Path) -> None:

@@ -437,3 +437,12 @@ def check_against(row: dict[str, str], photo: np.ndarray) -> None:
         assert np.abs(photo[5, 5].astype(int) - (255, 0, 0)).max() <= 3
     if "mean 127.5" in row["note"]:
         assert photo.mean() == pytest.approx(127.5, abs=2)
+
+
+def test_a_file_too_large_to_be_a_photo_is_not_read(tmp_path: Path) -> None:
+    huge = tmp_path / "huge.jpg"
+    with huge.open("wb") as file:
+        file.write(b"\xff\xd8\xff")
+        file.truncate(700_000_000)  # takes no space on the disk
+    with pytest.raises(PhotoError, match=r"huge\.jpg: 700 MB; needed: at most 600 MB"):
+        read_photo(huge)

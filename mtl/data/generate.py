@@ -47,23 +47,26 @@ def is_lesion_photo(sample: Sample, config: TrainConfig) -> bool:
     return NO_CLASS in sample.target
 
 
+def require_lesion_photos(folder: DataFolder, config: TrainConfig) -> None:
+    """Raise ConfigError where masks are to be generated, but no training photo is a lesion photo."""
+    if config.generated_masks == "off" or any(is_lesion_photo(sample, config) for sample in folder.train):
+        return
+    what = "is labelled none" if config.lesion_photos is None else f"fits lesion_photos {config.lesion_photos}"
+    raise ConfigError(
+        f"generated_masks: got {config.generated_masks}, but no training photo {what}; "
+        "name the lesion photos with lesion_photos, or take off"
+    )
+
+
 def generate_masks(
     folder: DataFolder, config: TrainConfig, into: Path, make: MaskMaker, progress: Progress | None = None
 ) -> DataFolder:
     """The folder with a mask for each training photo of a lesion that has none and in which `make` finds one.
 
     Masks are written to `into` and taken from there the next time. Validation photos never get one: measured is
-    against what people drew. `progress` is called after each photo, and may raise to break off. Raises ConfigError
-    where no training photo is a lesion photo.
+    against what people drew. `progress` is called after each photo, and may raise to break off.
     """
-    lesion_photos = [sample for sample in folder.train if is_lesion_photo(sample, config)]
-    if not lesion_photos:
-        what = "is labelled none" if config.lesion_photos is None else f"fits lesion_photos {config.lesion_photos}"
-        raise ConfigError(
-            f"generated_masks: got {config.generated_masks}, but no training photo {what}; "
-            "name the lesion photos with lesion_photos, or take off"
-        )
-    without = [sample for sample in lesion_photos if sample.mask is None]
+    without = [sample for sample in folder.train if is_lesion_photo(sample, config) and sample.mask is None]
     into.mkdir(parents=True, exist_ok=True)
     with_mask = {}
     make_one = partial(_with_mask, into=into, make=make, min_side=config.image_size)

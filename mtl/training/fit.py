@@ -20,7 +20,7 @@ from mtl.config import ModelConfig, TrainConfig
 from mtl.data.check import check_folder
 from mtl.data.dataset import PhotoDataset, make_loader
 from mtl.data.folder import DataFolder, read_folder, require_trainable
-from mtl.data.generate import MaskMaker, generate_masks
+from mtl.data.generate import MaskMaker, generate_masks, require_lesion_photos
 from mtl.device import choose_device, choose_precision
 from mtl.errors import ConfigError, DivergedError, MtlError, RunError
 from mtl.files import is_full
@@ -147,6 +147,7 @@ def _reopen_job(run: Run, config: TrainConfig | None, overrides: dict[str, Any])
 def _trainable_folder(config: TrainConfig) -> DataFolder:
     folder = read_folder(config)
     require_trainable(folder, config)
+    require_lesion_photos(folder, config)
     return folder
 
 

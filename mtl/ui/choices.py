@@ -12,6 +12,7 @@ from mtl.config import TrainConfig
 from mtl.data.archive import unpack_photos
 from mtl.data.demo import write_demo_data
 from mtl.data.folder import DataFolder, read_folder, require_trainable
+from mtl.data.generate import require_lesion_photos
 from mtl.device import choose_device
 from mtl.errors import CheckpointError, ConfigError, DataError, MtlError
 from mtl.ui.checks import DataChecks
@@ -97,6 +98,7 @@ def why_not(config: TrainConfig, checks: DataChecks) -> str | None:
         choose_device(config.device)
         folder = read_folder(config)
         require_trainable(folder, config)
+        require_lesion_photos(folder, config)
         if report := checks.report(folder):
             report.require_readable()
     except MtlError as error:
