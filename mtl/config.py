@@ -32,6 +32,7 @@ SECTIONS = {
     "optimizer": "Optimizer and learning rate",
     "augmentation": "Augmentation",
     "data": "Data details",
+    "input": "Image size and generated masks",
     "run": "The run",
 }
 
@@ -265,18 +266,20 @@ class TrainConfig(Settings):
         "off",
         "masks for lesion photos that have none, kept in the run's folder: off; otsu (by their contrast); "
         "or a checkpoint's path",
-        section="data",
+        section="input",
         examples=["off", "otsu"],
     )
     lesion_photos: str | None = setting(
         None,
         "which photos masks are generated for: a pattern of names, e.g. isic18_*; unset: those labelled none",
-        section="data",
+        section="input",
     )
     image_size: int = setting(
-        224, "side of the network's square input, pixels", section="data", ge=64, le=1024, multiple_of=32
+        224, "side of the network's square input, pixels", section="input", ge=64, le=1024, multiple_of=32
     )
-    center_crop: bool = setting(False, "use the centre square of each photo instead of the whole photo", section="data")
+    center_crop: bool = setting(
+        False, "use the centre square of each photo instead of the whole photo", section="input"
+    )
 
     init: str = setting(
         "auto",
