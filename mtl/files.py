@@ -3,8 +3,8 @@
 import errno
 import os
 import shutil
-import tempfile
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,14 +18,12 @@ def is_full(folder: Path, error: Exception) -> bool:
     """Did writing into this folder fail for want of space? PyTorch's writer says only that it failed."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
-    return isinstance(error, OSError | RuntimeError) and shutil.disk_usage(folder).free < FULL_BYTES
+    return isinstance(error, OSError | RuntimeError) and folder.is_dir() and shutil.disk_usage(folder).free < FULL_BYTES
 
 
 def write_atomically(path: Path, write: Callable[[Path], object], *, durable: bool = True) -> None:
     """Let `write` fill a file beside `path`, which then takes its place; `durable`: it has reached the disk first."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         write(temporary)
         if durable:
@@ -49,11 +47,14 @@ def write_text(path: Path, text: str, *, durable: bool = True) -> None:
 
 def keep_copy(path: Path, copy: Path) -> None:
     """The file as it is now, under another name; it takes no space until `path` is replaced by another."""
-    copy.unlink(missing_ok=True)
+    write_atomically(copy, lambda temporary: _link_or_copy(path, temporary))
+
+
+def _link_or_copy(path: Path, copy: Path) -> None:
     try:
         os.link(path, copy)
     except OSError:  # a file system without links
-        write_atomically(copy, lambda temporary: shutil.copyfile(path, temporary))
+        shutil.copyfile(path, copy)
 
 
 def _replace(temporary: Path, path: Path) -> None:

@@ -44,6 +44,10 @@ class LossSums:
         """The two sums, by the names of TASKS."""
         return dict(zip(TASKS, (self.classification, self.segmentation), strict=True))
 
+    def counts(self) -> dict[str, Tensor]:
+        """How many samples each sum runs over, by the names of TASKS."""
+        return dict(zip(TASKS, (self.classified, self.segmented), strict=True))
+
     def means(self) -> tuple[Tensor, Tensor]:
         """(classification loss, segmentation loss); 0 where no sample has the target."""
         return self.classification / self.classified.clamp(min=1), self.segmentation / self.segmented.clamp(min=1)

@@ -1,6 +1,8 @@
 """A training step and its options: parts of a batch, balancing, too little memory, divergence, vanished photos."""
 
 import errno
+import gc
+import logging
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -12,14 +14,16 @@ import torch
 from builders import law, write_folder
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from test_training import epochs_of, require_same, train_until, weights_of
 from tiny import ONE_THREAD, random_network, tiny_config
 from torch import Tensor
 
+from mtl.checkpoint import read_pth
 from mtl.config import ModelConfig, TrainConfig
 from mtl.data.dataset import Batch, PhotoDataset
 from mtl.data.folder import read_folder
-from mtl.errors import ConfigError, DataError, DivergedError, MemoryLimitError
+from mtl.errors import ConfigError, DataError, DiskFullError, DivergedError, MemoryLimitError
 from mtl.files import write_text
 from mtl.losses import balancing_weights, segmentation_losses
 from mtl.model import MultiTaskNetwork
@@ -138,6 +142,33 @@ def test_upgrad_refuses_by_name_what_it_cannot_be_combined_with(tiny_data: Path)
             tiny_config(tiny_data, balancing="upgrad", **settings)
 
 
+def test_upgrad_computes_in_bfloat16(tiny_data: Path) -> None:
+    run = train(tiny_config(tiny_data, balancing="upgrad", precision="bfloat16", epochs=1))
+    assert run.status().state == "finished"
+
+
+@pytest.mark.parametrize("balancing", ["fixed", "uncertainty", "upgrad"])
+def test_a_batch_without_any_target_changes_nothing(balancing: str, batch: Batch, tiny_data: Path) -> None:
+    none = Batch(*(tensor.clone() for tensor in batch))
+    none.targets[:], none.has_mask[:] = -1, False
+    task = make_task(tiny_config(tiny_data, balancing=balancing))
+    assert gradients(task, none) == {}
+    assert task._clip_gradients() == {}
+
+
+def test_a_task_of_weight_0_is_no_trouble(tiny_data: Path) -> None:
+    run = train(tiny_config(tiny_data, segmentation_weight=0, epochs=1))
+    assert run.status().notices == []
+    [first, *_] = run.events()
+    assert "gradient_norm_segmentation_head" not in first
+    assert first["loss"] == first["classification_loss"]
+
+
+def test_a_part_without_a_mask_says_nothing_of_its_pull(batch: Batch, tiny_data: Path) -> None:
+    task = make_task(tiny_config(tiny_data, accumulate=8))  # its first photo has a label and no mask
+    assert set(task._backward(batch, probe=True)[1]) == {"classification_pull"}
+
+
 # ---- losses and rates
 
 
@@ -204,6 +235,22 @@ def test_a_stopped_run_goes_on_exactly_with_every_option(options: dict[str, Any]
     )
     assert stopped.status().state == "stopped"
     require_same(train(resume=stopped.path), whole)
+
+
+def test_averaged_weights_are_validated_the_same_after_a_resume(tiny_data: Path) -> None:
+    whole = train(tiny_config(tiny_data, ema_decay=0.9))
+    stopped = train_until(
+        tiny_config(tiny_data, ema_decay=0.9), lambda event: event.get("event") == "step" and event["step"] == 3
+    )
+    require_same(train(resume=stopped.path), whole)
+
+
+def test_a_stop_at_the_end_of_an_early_stopped_run_leaves_nothing_to_resume(tiny_data: Path) -> None:
+    still = {"lr": 1e-9, "best_metric": "val_jaccard", "early_stopping_patience": 1, "segmentation_weight": 1e-9}
+    config = tiny_config(tiny_data, epochs=9, batch_size=12, **still)
+    run = train_until(config, lambda changes: changes.get("state") == "saving" and changes["epoch"] == 2)
+    assert run.status().state == "finished"
+    assert len(epochs_of(run)) == 2
 
 
 def test_the_best_checkpoint_keeps_the_averaged_weights(tiny_data: Path) -> None:
@@ -281,6 +328,38 @@ def test_too_little_memory_halves_the_parts(small_memory: dict[str, int], tiny_d
     assert "in 8 parts" in run.log_file.read_text()
 
 
+def test_a_failed_attempt_is_not_counted_by_batch_normalisation(
+    monkeypatch: pytest.MonkeyPatch, batch: Batch, tiny_data: Path
+) -> None:
+    forward, calls = MultiTaskNetwork.forward, []
+
+    def limited(self: MultiTaskNetwork, x: Tensor) -> Any:
+        calls.append(len(x))
+        if len(calls) == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(self, x)
+
+    config = tiny_config(tiny_data, batch_size=6, accumulate=2, epochs=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(MultiTaskNetwork, "forward", limited)
+        run = train(config)
+    assert calls[:6] == [6, 6, 3, 3, 3, 3]
+    counted = read_pth(run.last_file)["state_dict"]["network.encoder.features.0.1.num_batches_tracked"]
+    assert counted == 4
+
+
+def test_too_little_memory_for_validation_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, tiny_data: Path) -> None:
+    def full(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate")
+
+    monkeypatch.setattr(MultiTask, "_validate", full)
+    with pytest.raises(MemoryLimitError, match=r"^out of memory; take a smaller batch_size or image_size"):
+        train(tiny_config(tiny_data, name="small"))
+    run = Run(max((tiny_data.parent / "runs").glob("*-small")))
+    assert run.status().state == "failed"
+    assert run.status().message.startswith("out of memory; take")
+
+
 def test_parts_stay_halved_after_a_resume(small_memory: dict[str, int], tiny_data: Path) -> None:
     whole = train(tiny_config(tiny_data, batch_size=4))
     stopped = train_until(
@@ -311,10 +390,21 @@ def test_a_run_that_diverges_keeps_its_last_good_state_and_goes_on_with_a_lower_
     assert last["global_step"] == 3
     assert all(value.isfinite().all() for value in last["state_dict"].values())
     assert max(event["step"] for event in run.events()) == last["global_step"]
+    # The state is still there where the next attempt diverges, too.
+    with pytest.raises(DivergedError, match="the state after step 3 is kept"):
+        train(resume=run.path, overrides={"lr": 10.0, "gradient_clip": 1e30, "epochs": 60})
     lower = {"lr": 1e-6, "gradient_clip": 1.0, "epochs": 4}
     assert train(resume=run.path, overrides=lower).status().state == "finished"
     assert run.config.lr == 1e-6
     assert run.status().resume_with == {}
+
+
+def test_a_run_that_diverges_in_its_first_epoch_has_nothing_to_resume(tiny_data: Path) -> None:
+    with pytest.raises(DivergedError, match="start anew with a lower lr"):
+        train(tiny_config(tiny_data, batch_size=1, lr=10, warmup_steps=0, gradient_clip=0, name="early"))
+    run = Run(max((tiny_data.parent / "runs").glob("*-early")))
+    assert run.status().state == "failed"
+    assert not run.last_file.exists()
 
 
 def test_a_resumed_rate_is_the_new_one(finished_run: Run, tiny_data: Path) -> None:
@@ -337,8 +427,8 @@ class LosingRun(Run):
             photo.unlink(missing_ok=True)
 
 
-def train_losing(data: Path, *names: str) -> Run:
-    job = open_job(tiny_config(data, batch_size=8))
+def train_losing(data: Path, *names: str, **settings: Any) -> Run:
+    job = open_job(tiny_config(data, **{"batch_size": 8, **settings}))
     run = LosingRun(job.run.path)
     run.photos = tuple(data / "images" / name for name in names)
     run_job(replace(job, run=run))
@@ -353,6 +443,13 @@ def test_a_photo_that_vanishes_is_left_out_and_named(tmp_path: Path) -> None:
     assert "train_003.jpg" in notice
     second_epoch = [e["photos"] for e in run.events() if e["event"] == "step" and e["epoch"] == 2]
     assert sum(second_epoch) == 23
+
+
+def test_a_whole_batch_that_vanishes_from_validation_is_left_out(tmp_path: Path) -> None:
+    data = write_folder(tmp_path / "skin", train=8, val=21)
+    run = train_losing(data, "val/val_020.jpg", batch_size=4, epochs=1)
+    assert run.status().state == "finished"
+    assert any("val_020.jpg" in notice for notice in run.status().notices)
 
 
 def test_more_than_a_twentieth_vanished_stops_the_run(tmp_path: Path) -> None:
@@ -388,6 +485,38 @@ def _usage(free: int) -> Any:
     import shutil
 
     return shutil._ntuple_diskusage(10**9, 10**9 - free, free)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("write", ["Run.append_event", "logging.FileHandler._open", "Image.Image.save", "Run.cut_back"])
+def test_a_disk_that_fills_anywhere_is_told_in_one_line_and_gives_the_device_back(
+    write: str, tiny_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    run = train_until(tiny_config(tiny_data), lambda event: event.get("event") == "step" and event["step"] == 2)
+    owner: Any = {"Run": Run, "logging": logging, "Image": Image}[write.split(".")[0]]
+    *path, name = write.split(".")[1:]
+    for part in path:
+        owner = getattr(owner, part)
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, full)
+        if write.startswith("logging"):  # its lines are lost, and nothing else
+            train(resume=run.path)
+            return
+        with pytest.raises(DiskFullError, match="no space left on the disk"):
+            train(resume=run.path)
+    assert run.status().state == "failed"
+    assert train(resume=run.path).status().state == "finished"
+
+
+def test_a_job_that_is_never_run_keeps_nobody_out(tiny_data: Path) -> None:
+    job = open_job(tiny_config(tiny_data))
+    run = job.run
+    del job
+    gc.collect()
+    assert run.status().state == "interrupted"
+    open_job(tiny_config(tiny_data)).lock.release()
 
 
 def test_what_the_system_says_of_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

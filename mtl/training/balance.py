@@ -50,7 +50,9 @@ def upgrad_backward(losses: list[Tensor], shared: list[nn.Parameter], heads: lis
     if not rows:
         return
     aggregate = UPGrad(pref_vector=rows[0].new_ones(len(rows)))
-    _vector_to_gradients(aggregate(torch.stack(rows)), shared)
+    # In full precision: what follows from the rows' products is solved for by numpy, which knows no bfloat16.
+    with torch.autocast(rows[0].device.type, enabled=False):
+        _vector_to_gradients(aggregate(torch.stack(rows)), shared)
 
 
 def _vector_to_gradients(vector: Tensor, parameters: list[nn.Parameter]) -> None:

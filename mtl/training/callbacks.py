@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -12,15 +13,16 @@ import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from pytorch_lightning.callbacks import Callback, EMAWeightAveraging
+from pytorch_lightning.callbacks import Callback, WeightAveraging
 from pytorch_lightning.plugins.io import CheckpointIO
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from mtl.analysis.overlay import draw_overlay
 from mtl.checkpoint import Checkpoint, read_pth, write_pth, write_state
 from mtl.data.folder import Sample
 from mtl.errors import DivergedError, RunError
-from mtl.files import keep_copy
-from mtl.training.notices import notices
+from mtl.files import keep_copy, write_atomically
+from mtl.training.notices import Event, notices
 from mtl.training.run import Run
 from mtl.training.task import HIGHER_IS_BETTER, MultiTask
 
@@ -51,16 +53,23 @@ class StopOnRequest(RunCallback):
     def on_validation_batch_start(self, *_: Any) -> None:
         self._raise_if_asked()
 
-    def on_train_epoch_end(self, *_: Any) -> None:
-        self._raise_if_asked()
+    def on_train_epoch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        if not trainer.should_stop:  # it ends here anyway, and would go on for one epoch more where it is resumed
+            self._raise_if_asked()
 
     def _raise_if_asked(self) -> None:
         if self.run.stop_file.exists():
             raise StopRequested
 
 
-class AveragedWeights(EMAWeightAveraging):
-    """Lightning's moving average of the weights: validation measures it, and the best checkpoint keeps it."""
+class AveragedWeights(WeightAveraging):
+    """Lightning's moving average of the weights: validation measures it, and the best checkpoint keeps it.
+
+    Not its EMAWeightAveraging, whose rounding changes what is constant, as the photos' mean, by a little each step.
+    """
+
+    def __init__(self, decay: float):
+        super().__init__(multi_avg_fn=get_ema_multi_avg_fn(decay))
 
     @property
     def averaged(self) -> MultiTask:
@@ -91,10 +100,27 @@ class RunRecorder(RunCallback):
         self._photos, self._since = 0, time.monotonic()
         self._rate = 0.0
         self._seconds_before, self._start = 0.0, time.monotonic()
+        self._epochs: list[Event] = []  # their events, and those of the steps of the epoch under way
+        self._steps: list[Event] = []
 
     def on_train_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         self._seconds_before, self._start = self.run.status().train_seconds, time.monotonic()
         self._since = time.monotonic()
+        for event in self.run.events():
+            self._remember(event)
+
+    def _record(self, event: Event) -> None:
+        self.run.append_event(event)
+        self._remember(event)
+
+    def _remember(self, event: Event) -> None:
+        """For the notices: to read all steps again after each epoch takes half a second once they are 50,000."""
+        if event["event"] == "epoch":
+            self._epochs.append(event)
+            return
+        if self._steps and self._steps[-1]["epoch"] != event["epoch"]:
+            self._steps.clear()
+        self._steps.append(event)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, task: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -104,7 +130,7 @@ class RunRecorder(RunCallback):
             return
         self._photos += len(batch)
         figures = {name: round(float(value), 6) for name, value in outputs.items()}
-        self.run.append_event(
+        self._record(
             {
                 "event": "step",
                 "step": trainer.global_step,
@@ -125,8 +151,8 @@ class RunRecorder(RunCallback):
         if now - self._last_status < self.STATUS_SECONDS:
             return
         if state == "training":
-            measured = self._photos / max(now - self._since, 1e-9)
-            self._rate = measured if not self._rate else 0.7 * self._rate + 0.3 * measured
+            latest = self._photos / max(now - self._since, 1e-9)
+            self._rate = latest if not self._rate else 0.7 * self._rate + 0.3 * latest
         self._photos, self._since = 0, now
         self._last_status = now
         steps = int(trainer.num_training_batches) * (int(trainer.max_epochs or 0) - self._first_epoch)
@@ -147,7 +173,7 @@ class RunRecorder(RunCallback):
         epoch = trainer.current_epoch + 1
         if not math.isfinite(task.epoch_metrics["val_loss"]):
             raise DivergedError(f"the validation loss is {task.epoch_metrics['val_loss']} after epoch {epoch}")
-        self.run.append_event({"event": "epoch", "step": trainer.global_step, "epoch": epoch, **task.epoch_metrics})
+        self._record({"event": "epoch", "step": trainer.global_step, "epoch": epoch, **task.epoch_metrics})
         self.run.write_history()
         self._log_epoch(epoch, task.epoch_metrics)
         self.run.update(state="saving", epoch=epoch, step=trainer.global_step, notices=self._notices(trainer, task))
@@ -157,10 +183,10 @@ class RunRecorder(RunCallback):
 
     def _notices(self, trainer: pl.Trainer, task: MultiTask) -> list[str]:
         """All that is to be noticed now; what is new of it also goes to the log."""
-        noticed = [*self._troubles(trainer, task), *notices(self.run.events())]
-        known = self.run.status().notices
+        noticed = [*self._troubles(trainer, task), *notices([*self._steps, *self._epochs])]
+        known = {_without_figures(line) for line in self.run.status().notices}
         for line in noticed:
-            if line not in known:
+            if _without_figures(line) not in known:
                 log.warning("%s", line)
         return noticed
 
@@ -173,6 +199,10 @@ class RunRecorder(RunCallback):
         if missing:
             names = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
             yield f"left out, since they cannot be read any more: {names}; put them back before the next run"
+
+
+def _without_figures(line: str) -> str:
+    return re.sub(r"\d", "", line)
 
 
 def _memory_bytes(device: torch.device) -> int:
@@ -205,7 +235,8 @@ class SamplePredictions(RunCallback):
             for photo, truth, guess in columns
         ]
         picture = Image.fromarray(np.vstack(rows))
-        picture.save(self.run.path / "samples" / f"epoch_{trainer.current_epoch + 1:04d}.png")
+        path = self.run.path / "samples" / f"epoch_{trainer.current_epoch + 1:04d}.png"
+        write_atomically(path, lambda temporary: picture.save(temporary, "PNG"), durable=False)
 
     def _choose(self, samples: Sequence[Sample]) -> list[int]:
         """Photos with a mask before others, spread over the split."""

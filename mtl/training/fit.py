@@ -5,7 +5,7 @@ import os
 import platform
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,16 @@ from mtl.data.dataset import PhotoDataset, make_loader
 from mtl.data.folder import DataFolder, read_folder, require_trainable
 from mtl.data.generate import MaskMaker, generate_masks, require_lesion_photos
 from mtl.device import choose_device, choose_precision
-from mtl.errors import ConfigError, DivergedError, MtlError, RunError
-from mtl.files import is_full
+from mtl.errors import (
+    CheckpointError,
+    ConfigError,
+    DiskFullError,
+    DivergedError,
+    MemoryLimitError,
+    MtlError,
+    RunError,
+)
+from mtl.files import is_full, keep_copy
 from mtl.model import MultiTaskNetwork
 from mtl.training.callbacks import (
     AtomicCheckpointIO,
@@ -192,65 +200,74 @@ def _settings(job: Job) -> dict[str, Any]:
 
 def run_job(job: Job, *, show_progress: bool = False, check_progress: CheckProgress | None = None) -> None:
     """Train to the end, or to a stop; the run's folder says how it went, also where this raises."""
-    run = job.run
-    threads = torch.get_num_threads()
-    with _logged_to(run):
-        try:
+    run, threads = job.run, torch.get_num_threads()
+    try:
+        with _logged_to(run), _end_noted(run):
             _check_data(job, check_progress)
             job = _with_generated_masks(job)
-            _fit(job, _prepare(job), show_progress)
-            run.update(state="finished", message="", seconds_left=0)
-        except StopRequested:
-            run.update(state="stopped", message=f"stopped on request; {run.what_now}", seconds_left=None)
-        except (KeyboardInterrupt, SystemExit):
-            # Lightning makes an exit of the interrupt.
-            run.update(state="stopped", message=f"interrupted; {run.what_now}", seconds_left=None)
-            raise KeyboardInterrupt from None
-        except DivergedError as error:
-            raise _diverged(job, error) from error
-        except MtlError as error:
-            _note_failure(run, str(error))
-            raise
-        # The edge of a job: whatever happened is noted in the run's folder before it goes on.
-        except Exception as error:
+            try:
+                _fit(job, _prepare(job), show_progress)
+            except DivergedError as error:
+                raise _taken_back(job, error) from error
+    finally:
+        torch.set_num_threads(threads)
+        job.lock.release()
+
+
+@contextmanager
+def _end_noted(run: Run) -> Iterator[None]:
+    """Notes in the run's folder how it ended; what a person can mend is raised as an MtlError."""
+    try:
+        yield
+        run.update(state="finished", message="", seconds_left=0)
+    except StopRequested:
+        run.update(state="stopped", message=f"stopped on request; {run.what_now}", seconds_left=None)
+    except (KeyboardInterrupt, SystemExit):
+        # Lightning makes an exit of the interrupt.
+        run.update(state="stopped", message=f"interrupted; {run.what_now}", seconds_left=None)
+        raise KeyboardInterrupt from None
+    # The edge of a job: whatever happened is noted in the run's folder before it goes on.
+    except Exception as error:
+        told = error if isinstance(error, MtlError) else _mendable(run, error)
+        if told is not error:
             log.info("the run failed", exc_info=True)
-            _note_failure(run, _words(run, error))
+        message = str(told) if told else f"{type(error).__name__}: {error}"
+        log.error("failed: %s", message)
+        run.update(state="failed", message=message, seconds_left=None)
+        if told is None or told is error:
             raise
-        finally:
-            torch.set_num_threads(threads)
+        raise told from error
+    finally:
+        with suppress(OSError):  # a disk that cannot be written
             run.stop_file.unlink(missing_ok=True)
-            job.lock.release()
 
 
-def _note_failure(run: Run, message: str) -> None:
-    log.error("failed: %s", message)
-    run.update(state="failed", message=message, seconds_left=None)
-
-
-def _words(run: Run, error: Exception) -> str:
+def _mendable(run: Run, error: Exception) -> MtlError | None:
+    """A full disk or memory in one line; None for any other error."""
     if is_full(run.path, error):
-        return f"no space left on the disk of {run.path.parent}; free some, then: {run.what_now}"
+        return DiskFullError(f"no space left on the disk of {run.path.parent}; free some, then: {run.what_now}")
     if is_oom_error(error) or isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return f"out of memory; take a smaller batch_size or image_size ({type(error).__name__})"
-    return f"{type(error).__name__}: {error}"
+        return MemoryLimitError(f"out of memory; take a smaller batch_size or image_size ({type(error).__name__})")
+    return None
 
 
-def _diverged(job: Job, error: DivergedError) -> DivergedError:
+def _taken_back(job: Job, error: DivergedError) -> DivergedError:
     """Take the run back to its last validated epoch; the error with what to try.
 
     Not to last.ckpt: weights are ruined some steps before their loss stops being a number.
     """
     run, lower = job.run, float(f"{job.config.lr / 10:.2g}")
-    advice = f"start anew with a lower lr, e.g. {lower:g}"
-    if run.last_epoch_file.is_file():
-        run.last_epoch_file.replace(run.last_file)
+    if not run.last_epoch_file.is_file():
+        run.last_file.unlink(missing_ok=True)
+        advice = f"start anew with a lower lr, e.g. {lower:g}"
+    else:
+        # A copy: the next attempt may diverge, too.
+        keep_copy(run.last_epoch_file, run.last_file)
         step = read_pth(run.last_file)["global_step"]
-        run.cut_back(step)
         run.update(resume_with={"lr": lower})
+        run.cut_back(step)
         advice = f"the state after step {step} is kept: resume with a lower lr (--resume {run.path} --lr {lower:g})"
-    told = DivergedError(f"{error}; {advice}, or a smaller gradient_clip")
-    _note_failure(run, str(told))
-    return told
+    return DivergedError(f"{error}; {advice}, or a smaller gradient_clip")
 
 
 def _check_data(job: Job, progress: CheckProgress | None) -> None:
@@ -316,6 +333,11 @@ def _fit(job: Job, task: MultiTask, show_progress: bool) -> None:
     val_loader = make_loader(PhotoDataset(job.folder.val, model_config), config.batch_size, seed=None)
     if job.resumed:
         state = read_pth(run.last_file)
+        if "halvings" not in state:
+            raise CheckpointError(
+                f"{run.name}: an earlier version wrote its last.ckpt; start a new run from its weights "
+                f"(--resume {run.best_file})"
+            )
         run.cut_back(state["global_step"])
         sampler: Any = train_loader.sampler
         sampler.first_step = state["steps_into_epoch"]
@@ -370,7 +392,7 @@ def _callbacks(job: Job) -> list[Callback]:
 @contextmanager
 def _logged_to(run: Run) -> Iterator[None]:
     """What the package logs during the run also goes to its log.txt."""
-    handler = logging.FileHandler(run.log_file, encoding="utf-8")
+    handler = _RunLog(run.log_file, encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger = logging.getLogger("mtl")
     logger.setLevel(logging.INFO)
@@ -379,4 +401,16 @@ def _logged_to(run: Run) -> Iterator[None]:
         yield
     finally:
         logger.removeHandler(handler)
-        handler.close()
+        with suppress(OSError):
+            handler.close()
+
+
+class _RunLog(logging.FileHandler):
+    """On a full disk lines are lost: it is told where the curves or the weights cannot be written."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with suppress(OSError):  # of opening it
+            super().emit(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        pass

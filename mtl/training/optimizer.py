@@ -1,11 +1,14 @@
 """Which parameters learn, with which optimiser, and how fast at each step."""
 
 import math
+from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import nn
 
 from mtl.config import TrainConfig
+from mtl.errors import CheckpointError
 
 ONE_CYCLE_RISE = 0.3  # share of all steps over which one-cycle rises
 ONE_CYCLE_START = 0.04  # of lr
@@ -25,6 +28,34 @@ def make_optimizer(
     ]
     kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
     return kind([group for group in groups if group["params"]], lr=config.lr, weight_decay=config.weight_decay)
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Go on with the moments of a saved state; rates, decay and the kind stay the optimizer's own.
+
+    Raises CheckpointError where it is of other parameters.
+    """
+    settings = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+    try:
+        optimizer.load_state_dict(_regrouped(state, [len(group["params"]) for group in optimizer.param_groups]))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            "the checkpoint's optimizer does not fit what is trained here (another balancing?); "
+            "take --init instead of --resume, which begins from its weights alone"
+        ) from error
+    for group, own in zip(optimizer.param_groups, settings, strict=True):
+        group.update(own)
+
+
+def _regrouped(state: dict[str, Any], sizes: list[int]) -> dict[str, Any]:
+    """A state in groups of these sizes: earlier versions had one group, without the encoder where that was frozen."""
+    [first, *others] = state["param_groups"]
+    left_out = sum(sizes) - len(first["params"])
+    if others or left_out not in (0, sizes[0]):
+        return state
+    ends = list(accumulate(sizes))
+    groups = [{**first, "params": list(range(end - size, end))} for end, size in zip(ends, sizes, strict=True)]
+    return {"state": {number + left_out: held for number, held in state["state"].items()}, "param_groups": groups}
 
 
 def lr_factor(config: TrainConfig, step: int, steps: int, warmup_steps: int) -> float | None:

@@ -30,6 +30,13 @@ State = Literal[
     "preparing", "training", "validating", "saving", "stopping", "finished", "stopped", "failed", "interrupted"
 ]
 LIVE_STATES = {"preparing", "training", "validating", "saving", "stopping"}
+# What a stop waits for: the building of the network and a checkpoint that is being written cannot be broken off.
+STOPS_AFTER = {
+    "preparing": "after the photo that is being read; once the network is being built, in about 3 seconds",
+    "training": "after this batch",
+    "validating": "after this batch",
+    "saving": "when the checkpoint is written, in about a second",
+}
 
 HISTORY_LISTS = (
     "train_loss",
@@ -166,7 +173,9 @@ class Run:
         if status.live and is_let_go(self.path):
             return replace(status, state="interrupted", message=f"it broke off without a word; {self.what_now}")
         # Whoever asks for the stop must not write run.json, which belongs to the process that trains.
-        return replace(status, state="stopping") if status.live and self.stop_file.exists() else status
+        if status.live and self.stop_file.exists():
+            return replace(status, state="stopping", message=STOPS_AFTER.get(status.state, ""))
+        return status
 
     def _stored(self) -> RunStatus | None:
         """`run.json` as it is; None where it is damaged."""

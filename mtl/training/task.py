@@ -13,12 +13,12 @@ from torch import Tensor
 from mtl.config import IMAGENET_MEAN, IMAGENET_STD, ModelConfig, TrainConfig
 from mtl.data.augment import augment
 from mtl.data.dataset import Batch
-from mtl.errors import CheckpointError, DivergedError, MemoryLimitError
+from mtl.errors import DivergedError, MemoryLimitError
 from mtl.losses import LossSums, balancing_weights, multitask_sums, target_counts
 from mtl.metrics import accuracy, balanced_accuracy, confusion_matrix, dice_jaccard, overlap_counts, predicted_ids
 from mtl.model import MultiTaskNetwork
 from mtl.training.balance import LossBalance, upgrad_backward
-from mtl.training.optimizer import lr_factor, make_optimizer
+from mtl.training.optimizer import lr_factor, make_optimizer, restore_optimizer
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,8 @@ class MultiTask(pl.LightningModule):
 
     Everything random in a step follows from (seed, epoch, step), so a resumed run repeats it without saved states.
     The step is optimised by hand: a batch is cut into parts whose gradients are added up, all divided by the numbers
-    of targets in the whole batch, so that its loss is the same in however many parts it fits into the memory.
+    of targets in the whole batch, so that its loss is the same in however many parts it fits into the memory. (While
+    training, BatchNorm normalises each part by its own statistics.)
     """
 
     def __init__(self, network: MultiTaskNetwork, config: TrainConfig, optimizer_state: dict[str, Any] | None = None):
@@ -126,16 +127,19 @@ class MultiTask(pl.LightningModule):
         if not len(batch):  # every photo of it has vanished
             return None
         optimizer: Any = self.optimizers()
+        statistics = [buffer.clone() for buffer in self.network.buffers()]
         while True:
             try:
                 # The dropout of a step: the same after a resume as without one.
                 torch.manual_seed(self._step_seed(batch_idx))
-                optimizer.zero_grad()
                 sums, pulls = self._backward(batch, probe=batch_idx % PROBE_STEPS == 0)
                 break
             # torch raises several kinds where the memory is too small; is_oom_error knows them.
             except RuntimeError as error:
                 self._halve(error, len(batch))
+                # BatchNorm has counted the parts before the one that failed.
+                for buffer, before in zip(self.network.buffers(), statistics, strict=True):
+                    buffer.copy_(before)
         norms = self._clip_gradients()
         optimizer.step()
         self.train_loss.add(sums)
@@ -151,10 +155,14 @@ class MultiTask(pl.LightningModule):
         total, pulls = None, {}
         for number, part in enumerate(batch.parts(self.config.accumulate * 2**self.halvings)):
             sums, features = self._forward_part(part)
+            if number == 0:
+                # Not before: the heap would shrink and grow again, a fifth of a step's time on the CPU.
+                self.zero_grad()
             total = sums.detached() if total is None else total + sums.detached()
             losses = self._weighted_losses(sums, counts)
             if probe and number == 0 and not self.encoder_is_frozen:
-                pulls = self._pulls(losses, features)
+                # A part without a target of a task says nothing about its pull.
+                pulls = self._pulls({task: losses[task] for task in losses if sums.counts()[task]}, features)
             self._backward_part(losses, len(part) / len(batch))
         assert total is not None
         return total, pulls
@@ -167,13 +175,17 @@ class MultiTask(pl.LightningModule):
         return self.losses(class_logits, seg_logits, part, masks), features
 
     def _weighted_losses(self, sums: LossSums, counts: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-        """Task -> a part's share of the batch's loss, weighted as it is balanced now; only tasks with a target."""
+        """Task -> a part's share of the batch's loss, weighted as it is balanced now.
+
+        Only tasks that are to be learned and that a photo of the batch has a target of.
+        """
         losses = {}
         weights = self.balance.weights()
+        configured = (self.config.classification_weight, self.config.segmentation_weight)
         for number, (task, value) in enumerate(sums.by_task().items()):
             if not torch.isfinite(value):
                 raise DivergedError(f"the {task} loss is {value.item()} at step {self.trainer.global_step + 1}")
-            if counts[number]:
+            if configured[number] and counts[number]:
                 losses[task] = weights[number] * value / counts[number]
         return losses
 
@@ -224,6 +236,8 @@ class MultiTask(pl.LightningModule):
             for name, module in self.network.named_children()
         }
         norms = {name: torch.nn.utils.get_total_norm(held) for name, held in gradients.items() if held}
+        if not norms:  # no photo of the batch has a target
+            return {}
         total = torch.linalg.vector_norm(torch.stack(list(norms.values())))
         if not torch.isfinite(total):
             raise DivergedError(f"the gradient is not finite at step {self.trainer.global_step + 1}")
@@ -252,9 +266,7 @@ class MultiTask(pl.LightningModule):
         optimizer = make_optimizer(network.encoder, heads, self.balance, self.config)
         self._base_lrs = [group["lr"] for group in optimizer.param_groups]
         if self._optimizer_state:
-            _restore(optimizer, self._optimizer_state)
-            for group, lr in zip(optimizer.param_groups, self._base_lrs, strict=True):
-                group["lr"] = lr
+            restore_optimizer(optimizer, self._optimizer_state)
         if self.config.schedule == "plateau":
             self._plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
                 optimizer, factor=self.config.plateau_factor, patience=self.config.plateau_patience
@@ -296,6 +308,12 @@ class MultiTask(pl.LightningModule):
         self._overlaps: list[Tensor] = []
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        if not len(batch):  # every photo of it has vanished
+            return
+        for part in batch.parts(2**self.halvings):
+            self._validate(part)
+
+    def _validate(self, batch: Batch) -> None:
         masks = batch.masks / 255
         class_logits, seg_logits, _ = self(batch.photos / 255)
         self.val_loss.add(self.losses(class_logits, seg_logits, batch, masks))
@@ -362,13 +380,3 @@ def _class_weights(model: ModelConfig, config: TrainConfig) -> Tensor:
     power = {"none": 0.0, "sqrt": 0.5, "balanced": 1.0}[config.class_weighting]
     counts = model.class_counts or (1,) * model.num_classes_classification
     return torch.tensor(balancing_weights(counts, power))
-
-
-def _restore(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    try:
-        optimizer.load_state_dict(state)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(
-            "the checkpoint's optimizer does not fit what is trained here (another optimizer or balancing?); "
-            "take --init instead of --resume, which begins from its weights alone"
-        ) from error

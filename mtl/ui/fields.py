@@ -56,6 +56,11 @@ def to_values(names: list[str], config: TrainConfig) -> list[Any]:
     return ["" if (value := getattr(config, name)) is None else value for name in names]
 
 
+def with_chosen(choices: list[tuple[str, str]], chosen: str) -> list[tuple[str, str]]:
+    """The choices of a Dropdown with what is chosen now among them, also where it is gone: gradio refuses others."""
+    return choices if chosen in [value for _, value in choices] else [*choices, (f"{chosen} (gone)", chosen)]
+
+
 def label_of(name: str) -> str:
     """A setting's label."""
     return TrainConfig.model_fields[name].title or name.replace("_", " ").capitalize()

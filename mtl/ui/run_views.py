@@ -68,6 +68,8 @@ def _progress(run: Run, status: RunStatus) -> str:
 
 def _doing(status: RunStatus) -> str:
     """The epoch it is in, or what it does before the first one."""
+    if status.state == "stopping":
+        return status.message
     if not status.steps:
         first = {"preparing": "photos and network", "training": "the first steps"}
         return status.message or first.get(status.state, "")

@@ -21,6 +21,7 @@ from mtl.ui.choices import (
     read_choice,
     unpack_upload,
 )
+from mtl.ui.fields import with_chosen
 from mtl.ui.samples import SampleGrids
 
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
@@ -212,11 +213,10 @@ def _wire_upload(demo: gr.Blocks, parts: _Parts, folders: Folders) -> None:
             return [gr.skip(), *_follow(key, work)]
         return [gr.update(choices=data_choices(folders.data_root), value=work.result), *_follow(key, work)]
 
-    def choices() -> Any:
-        return gr.update(choices=data_choices(folders.data_root))
+    def choices(name: str) -> Any:
+        return gr.update(choices=with_chosen(data_choices(folders.data_root), name))
 
-    demo.load(choices, None, parts.folder, **QUIET)
-    parts.folder.focus(choices, None, parts.folder, **QUIET)
+    gr.on([demo.load, parts.folder.focus], choices, parts.folder, parts.folder, **QUIET)
     parts.upload.upload(upload, parts.upload, [parts.upload, *unpacking.all], **QUIET)
     unpacking.timer.tick(poll, unpacking.key, [parts.folder, *unpacking.all], **QUIET)
     _wire_cancel(unpacking, folders)

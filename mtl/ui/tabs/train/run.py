@@ -15,6 +15,7 @@ from mtl.training.jobs import JobManager
 from mtl.training.run import Run
 from mtl.ui import run_views, views
 from mtl.ui.curves import PLOTS, SCORES, CurveReader, Plot, Version, Window, empty_frames
+from mtl.ui.fields import with_chosen
 from mtl.ui.live import Controls, View, make_view, sample_pictures
 from mtl.ui.theme import CURVE_COLORS
 from mtl.ui.watch import LATEST, RunWatch, choose
@@ -170,7 +171,8 @@ def _render_plot(number: int, plot: Plot, frame: pd.DataFrame) -> gr.LinePlot:
         title=plot.title,
         x_title="epoch ",
         y_title=" ",
-        y_axis_format=".2~g" if is_folded else ".3f",
+        x_axis_format="~f",
+        y_axis_format=".2~g" if is_folded else ".4~g",
         color_title=" ",
         colors_in_legend=None if is_folded else [],
         height=200,
@@ -307,11 +309,13 @@ def wire_run_step(demo: gr.Blocks, step: RunStep, jobs: JobManager, watch: RunWa
         except (MtlError, OSError) as error:
             raise gr.Error(str(error)) from None
 
+    def offer(name: str) -> Any:
+        return gr.update(choices=run_choices(watch, name))
+
     gr.Timer(1).tick(poll, step.asked, step.shown, **quiet)
     demo.load(poll, step.asked, step.shown, **quiet)
     step.run.change(poll, step.asked, step.shown, **quiet)
-    step.run.focus(lambda: gr.update(choices=run_choices(watch)), None, step.run, **quiet)
-    demo.load(lambda: gr.update(choices=run_choices(watch)), None, step.run, **quiet)
+    gr.on([demo.load, step.run.focus], offer, step.run, step.run, **quiet)
     for button, word, handler in ((step.stop, "Stopping…", stop), (step.resume, "Resuming…", resume)):
         # Said at once; the next look at the run's folder says how it went.
         button.click(None, None, button, js=f"() => '{word}'", **private)
@@ -324,6 +328,7 @@ def wire_run_step(demo: gr.Blocks, step: RunStep, jobs: JobManager, watch: RunWa
     step.epoch.input(look_back, [step.epoch, *step.asked], [step.pin, *step.shown], trigger_mode="always_last", **quiet)
 
 
-def run_choices(watch: RunWatch) -> list[tuple[str, str]]:
-    """Label and value of what the choice of the shown run offers."""
-    return [("Latest run", LATEST), *((watched.name, watched.name) for watched in watch.look())]
+def run_choices(watch: RunWatch, shown: str) -> list[tuple[str, str]]:
+    """Label and value of what the choice of the shown run offers; `shown`: what is chosen now."""
+    choices = [("Latest run", LATEST), *((watched.name, watched.name) for watched in watch.look())]
+    return with_chosen(choices, shown)

@@ -1,5 +1,6 @@
 """The runs below the Train tab's steps: a table, several runs' curves in one plot, taking along and deleting."""
 
+import shlex
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -73,7 +74,7 @@ def render_runs(file: gr.DownloadButton, runs_dir: Path) -> RunsPart:
         delete = gr.Button("Delete", elem_id="mtl-runs-delete", min_width=100, **small)
     gr.HTML(
         '<p class="mtl-quiet">Tick runs to compare their curves. Also: '
-        f"<code>tensorboard --logdir {escape(runs_dir.name)}</code></p>"
+        f"<code>tensorboard --logdir {escape(shlex.quote(str(runs_dir)))}</code></p>"
     )
     notice = gr.HTML(elem_id="mtl-runs-notice")
     with gr.Column(visible=False, elem_id="mtl-confirm") as confirm:
@@ -93,6 +94,7 @@ def render_runs(file: gr.DownloadButton, runs_dir: Path) -> RunsPart:
             tooltip=["run"],
             x_title="epoch",
             y_title=" ",
+            x_axis_format="~f",
             y_axis_format=".3~g",
             color_map=dict(zip(SLOTS, RUN_COLORS, strict=True)),
             colors_in_legend=[],
@@ -149,7 +151,7 @@ def wire_runs(demo: gr.Blocks, part: RunsPart, watch: RunWatch, reader: CurveRea
 
     def show(event: gr.EventData) -> Any:
         names = [watched.name for watched in watch.look()]
-        return gr.update(choices=run_choices(watch), value=event.name) if event.name in names else gr.skip()
+        return gr.update(choices=run_choices(watch, event.name), value=event.name) if event.name in names else gr.skip()
 
     def ask(ticked: list[str]) -> tuple[Any, str, str]:
         chosen = [watched for watched in watch.look() if watched.name in ticked]

@@ -76,3 +76,4 @@ def _wire_start(
         start, [data.folder, *settings.fields.values()], [step.start, step.run, step.notice], **private
     )
     pressed.then(lambda *asked: refresh(watch, reader, *asked), step.asked, step.shown, **private)
+    data.folder.change(lambda: "", None, step.notice, **private)  # what was said of other photos
