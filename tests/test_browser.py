@@ -260,6 +260,7 @@ def test_bad_folder_and_bad_setting_are_told_before_anything_starts(app: App, pa
     page.locator("#mtl-start").click()
     sync_api.expect(page.locator("#mtl-train-notice")).to_contain_text("lr: got -1")
     page.locator("#setting-lr input").fill("0.001")
+    sync_api.expect(page.locator("#mtl-train-notice")).not_to_contain_text("lr")  # it is mended
     page.get_by_role("button", name="Data details").click()
     labels = page.locator("#setting-labels").get_by_role("textbox")
     labels.wait_for()
@@ -284,7 +285,7 @@ def set_up(page: "sync_api.Page", folder: str = "tiny") -> None:
     sync_api.expect(page.locator("#mtl-data-card")).to_contain_text("training and")
     page.locator("#setting-epochs input").fill("200")
     page.locator("#setting-batch_size input").fill("8")
-    page.get_by_role("button", name="Data details").click()
+    page.get_by_role("button", name="Image size and generated masks").click()
     page.locator("#setting-image_size input").fill("64")
 
 
@@ -311,6 +312,8 @@ def test_start_reload_second_browser_stop_resume_finish_and_use(
     page.reload()
     page.get_by_role("tab", name="Train").click()
     sync_api.expect(card).to_contain_text(re.compile("epoch \\d+ of 200"))
+    sync_api.expect(page.locator("#setting-epochs input")).to_have_value("200")
+    sync_api.expect(page.locator("#mtl-data input")).to_have_value("tiny")
     wait_until(lambda: curve_points(page, 0) > 1, "the curve after a reload")
     sync_api.expect(page.locator("#mtl-start")).to_be_disabled()
     sync_api.expect(page.locator("#mtl-sample-picture img")).to_be_visible()
@@ -503,6 +506,24 @@ def test_zoom_and_an_earlier_sample_stay_while_the_run_goes_on(app: App, page: "
 
     plot.dblclick(position={"x": 120, "y": 60})
     wait_until(lambda: shown_epochs(page, 0) >= 4.5, "the whole curve again, with what came meanwhile")
+
+
+def test_a_page_whose_run_was_deleted_says_so_and_goes_on(app: App, page: "sync_api.Page") -> None:
+    kept, run = write_run(app, "kept"), write_run(app, "soon-deleted")
+    page.get_by_role("tab", name="Train").click()
+    page.locator("#mtl-runs").get_by_role("button", name=run.name).click()
+    card, shown = page.locator("#mtl-run-card"), page.locator("#mtl-run input")
+    sync_api.expect(shown).to_have_value(run.name)
+    sync_api.expect(card).to_contain_text(run.name)
+    run.delete()
+    sync_api.expect(card).to_contain_text("This run is gone")
+    shown.click()  # asks for the runs that there are now
+    sync_api.expect(page.get_by_role("option", name=f"{run.name} (gone)")).to_be_visible()
+    page.wait_for_timeout(2500)
+    sync_api.expect(page.locator(".toast-body")).to_have_count(0)
+    page.get_by_role("option", name="Latest run").click()
+    sync_api.expect(card).not_to_contain_text("This run is gone")
+    kept.delete()
 
 
 @pytest.mark.parametrize("width", [1280, 390])

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sized
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -71,7 +71,7 @@ class DataReport:
             return
         reasons = "; ".join(list(self.unreadable.values())[:3])
         more = f"; and {len(self.unreadable) - 3} more (check-data lists them)" if len(self.unreadable) > 3 else ""
-        raise DataError(f"{len(self.unreadable)} files cannot be read: {reasons}{more}; replace or remove them")
+        raise DataError(f"{_count(self.unreadable, 'file')} cannot be read: {reasons}{more}; replace or remove them")
 
 
 @dataclass
@@ -250,5 +250,5 @@ def _about_masks(report: DataReport) -> Iterator[str]:
         yield f"{_count(names, 'mask')} {doubt} (the first: {names[0]}); {CURES[doubt]}"
 
 
-def _count(things: list[Any], noun: str) -> str:
+def _count(things: Sized, noun: str) -> str:
     return f"{len(things)} {noun}{'s' * (len(things) > 1)}"

@@ -219,6 +219,8 @@ class SamplePredictions(RunCallback):
 
     @torch.no_grad()
     def on_train_epoch_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        if self.run.stop_file.exists():  # whoever asked for it is waiting
+            return
         dataset: Any = trainer.val_dataloaders.dataset  # type: ignore[union-attr]
         batch = dataset[self._choose(dataset.samples)]
         if not len(batch):

@@ -267,7 +267,8 @@ def _taken_back(job: Job, error: DivergedError) -> DivergedError:
         run.update(resume_with={"lr": lower})
         run.cut_back(step)
         advice = f"the state after step {step} is kept: resume with a lower lr (--resume {run.path} --lr {lower:g})"
-    return DivergedError(f"{error}; {advice}, or a smaller gradient_clip")
+    clip = f"{job.config.gradient_clip / 5:g}" if job.config.gradient_clip else "5"
+    return DivergedError(f"{error}; {advice}, or with gradient_clip {clip}")
 
 
 def _check_data(job: Job, progress: CheckProgress | None) -> None:

@@ -33,11 +33,14 @@ def build_app(settings: AppSettings) -> gr.Blocks:
     # Uploaded photos older than two hours go; the age counts from the upload, so less would hit photos in use.
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 7200), fill_width=True) as demo:
         gr.HTML(f'<div class="mtl-head"><h1>{TITLE}</h1><span class="mtl-notice">{NOTICE}</span></div>')
+        # Outside the tabs: within one it would be read when that is opened, after the page has asked for it. A secret
+        # of its own would change with each start of the server, and nothing in it is one.
+        kept = gr.BrowserState(None, storage_key="mtl-settings", secret="mtl")
         with gr.Tabs() as tabs:
             with gr.Tab("Analyse", id="analyse"):
                 analyse = build_analyse_tab(shelf, settings.examples_dir)
             with gr.Tab("Train", id="train"):
-                train = build_train_tab(demo, jobs, shelf, watch, settings.data_root)
+                train = build_train_tab(demo, jobs, shelf, watch, settings.data_root, kept)
             with gr.Tab("About", id="about"):
                 build_about_tab()
 

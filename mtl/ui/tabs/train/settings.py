@@ -14,7 +14,16 @@ from mtl.device import choose_device
 from mtl.errors import MtlError
 from mtl.training.suggest import Suggestion, suggest
 from mtl.ui import views
-from mtl.ui.choices import MASK_SOURCES, READING, STARTS, is_to_be_drawn, page_config, read_choice, why_not
+from mtl.ui.choices import (
+    MASK_SOURCES,
+    READING,
+    STARTS,
+    data_choices,
+    is_to_be_drawn,
+    page_config,
+    read_choice,
+    why_not,
+)
 from mtl.ui.fields import ELSEWHERE, SettingField, label_of, make_field, setting_names, to_settings, to_values
 from mtl.ui.models import ModelShelf
 from mtl.ui.tabs.train.data import QUIET, DataStep, Reading
@@ -66,11 +75,12 @@ class _Parts:
 
 
 def build_settings_step(
-    demo: gr.Blocks, data: DataStep, shelf: ModelShelf, data_root: Path, runs_dir: Path
+    demo: gr.Blocks, data: DataStep, shelf: ModelShelf, data_root: Path, runs_dir: Path, kept: gr.BrowserState
 ) -> SettingsStep:
-    """Render the step and wire it."""
+    """Render the step and wire it. kept: what a browser keeps of it over a reload."""
     parts = _render()
     filled = [_wire_suggestions(parts, data, data_root), *_wire_file(parts)]
+    filled.append(_wire_memory(demo, parts, data, filled, data_root, kept))
     _wire_judgement(parts, filled, data, shelf, data_root, runs_dir)
     _wire_models(demo, parts, shelf)
     return SettingsStep(parts.fields)
@@ -221,6 +231,35 @@ def _wire_file(parts: _Parts) -> list[Dependency]:
         parts.load.upload(load, parts.load, filled, **QUIET),
         parts.reset.click(lambda: [*to_values(names, DEFAULTS), ""], None, filled, **QUIET),
     ]
+
+
+def _wire_memory(
+    demo: gr.Blocks,
+    parts: _Parts,
+    data: DataStep,
+    filled: Sequence[Dependency],
+    data_root: Path,
+    kept: gr.BrowserState,
+) -> Dependency:
+    """What was chosen and set is there again after a reload, since the browser keeps it.
+
+    filled: the events that fill in fields. Returns the one more that does.
+    """
+    fields = list(parts.fields.values())
+
+    def restore(values: list[Any] | None) -> list[Any]:
+        if not isinstance(values, list) or len(values) != 1 + len(fields):  # none, or those of another version
+            return [gr.skip()] * (1 + len(fields))
+        offered = [path for _, path in data_choices(data_root)]
+        return [values[0] if values[0] in offered else gr.skip(), *values[1:]]
+
+    chosen = [data.folder, *fields]
+    keep: dict[str, Any] = {"fn": None, "inputs": chosen, "outputs": kept, "js": "(...values) => [values]"}
+    # Not on every change: those of a page that is being loaded would wipe out what is kept.
+    gr.on([data.folder.input, *(field.input for field in fields)], **keep, **QUIET)
+    for event in filled:
+        event.then(None, None, None, js=SETTLE_JS).then(**keep, **QUIET)
+    return demo.load(restore, kept, chosen, **QUIET)
 
 
 def _wire_models(demo: gr.Blocks, parts: _Parts, shelf: ModelShelf) -> None:

@@ -31,15 +31,20 @@ class TrainTab:
     run: gr.Dropdown
 
 
-def build_train_tab(demo: gr.Blocks, jobs: JobManager, shelf: ModelShelf, watch: RunWatch, data_root: Path) -> TrainTab:
-    """Render the tab and wire it; every page shows the same, since all is read from the runs' folders."""
+def build_train_tab(
+    demo: gr.Blocks, jobs: JobManager, shelf: ModelShelf, watch: RunWatch, data_root: Path, kept: gr.BrowserState
+) -> TrainTab:
+    """Render the tab and wire it; every page shows the same, since all is read from the runs' folders.
+
+    kept: what a browser keeps of the settings over a reload.
+    """
     reader, checks = CurveReader(), DataChecks()
     with gr.Row(equal_height=False, elem_id="mtl-train"):
         with gr.Column(scale=4, min_width=320):
             gr.HTML(step_heading("Data", 1))
             data = build_data_step(demo, checks, data_root)
             gr.HTML(step_heading("Settings", 2))
-            settings = build_settings_step(demo, data, shelf, data_root, jobs.runs_dir)
+            settings = build_settings_step(demo, data, shelf, data_root, jobs.runs_dir, kept)
         with gr.Column(scale=7, min_width=320, elem_id="mtl-follow"):
             run = render_run_step()
     gr.HTML(step_heading("Runs"))
@@ -76,4 +81,6 @@ def _wire_start(
         start, [data.folder, *settings.fields.values()], [step.start, step.run, step.notice], **private
     )
     pressed.then(lambda *asked: refresh(watch, reader, *asked), step.asked, step.shown, **private)
-    data.folder.change(lambda: "", None, step.notice, **private)  # what was said of other photos
+    # What was said of other photos or settings goes.
+    changes = [data.folder.change, *(field.change for field in settings.fields.values())]
+    gr.on(changes, None, None, step.notice, js="() => ''", **private)
