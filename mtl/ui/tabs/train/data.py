@@ -1,5 +1,6 @@
 """Step 1 of the Train tab: which photos, what is in them, and what would go wrong with them."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import gradio as gr
+from gradio.events import Dependency
 
 from mtl.config import TrainConfig
 from mtl.errors import MtlError
@@ -44,6 +46,7 @@ class DataStep:
     reading: gr.State  # Reading, set by the settings step
     contents: gr.State  # str, another one whenever the photos, their targets or generated masks change; "": none
     checks: DataChecks
+    look_after: Callable[[Dependency], object]  # looks at the photos anew after an event that may have drawn them
 
 
 @dataclass(frozen=True)
@@ -138,8 +141,11 @@ class Folders:
 def build_data_step(demo: gr.Blocks, checks: DataChecks, data_root: Path) -> DataStep:
     """Render the step and wire it."""
     parts = _render(data_root)
-    _wire(demo, parts, Folders(checks, data_root))
-    return DataStep(parts.folder, parts.report, parts.reading, parts.contents, checks)
+    folders = Folders(checks, data_root)
+    look_after = _wire_check(demo, parts, folders)
+    _wire_upload(demo, parts, folders)
+    _wire_samples(parts, folders)
+    return DataStep(parts.folder, parts.report, parts.reading, parts.contents, checks, look_after)
 
 
 def _render(data_root: Path) -> _Parts:
@@ -164,13 +170,8 @@ def _render(data_root: Path) -> _Parts:
     return _Parts(folder, upload, unpacking, report, checking, check, samples, others, *states)
 
 
-def _wire(demo: gr.Blocks, parts: _Parts, folders: Folders) -> None:
-    _wire_check(demo, parts, folders)
-    _wire_upload(demo, parts, folders)
-    _wire_samples(parts, folders)
-
-
-def _wire_check(demo: gr.Blocks, parts: _Parts, folders: Folders) -> None:
+def _wire_check(demo: gr.Blocks, parts: _Parts, folders: Folders) -> Callable[[Dependency], object]:
+    """Returns what looks at the photos anew after an event."""
     chosen = [parts.folder, parts.reading]
     shown = [parts.report, parts.check, parts.contents, *parts.checking.all]
 
@@ -196,6 +197,7 @@ def _wire_check(demo: gr.Blocks, parts: _Parts, folders: Folders) -> None:
     parts.check.click(begin, chosen, shown, **QUIET)
     parts.checking.timer.tick(poll, [parts.checking.key, *chosen], shown, **QUIET)
     _wire_cancel(parts.checking, folders)
+    return lambda event: event.then(show, chosen, shown, **QUIET)
 
 
 def _wire_upload(demo: gr.Blocks, parts: _Parts, folders: Folders) -> None:

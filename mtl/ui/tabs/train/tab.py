@@ -81,6 +81,7 @@ def _wire_start(
         start, [data.folder, *settings.fields.values()], [step.start, step.run, step.notice], **private
     )
     pressed.then(lambda *asked: refresh(watch, reader, *asked), step.asked, step.shown, **private)
+    data.look_after(pressed)
     # What was said of other photos or settings goes.
     changes = [data.folder.change, *(field.change for field in settings.fields.values())]
     gr.on(changes, None, None, step.notice, js="() => ''", **private)
