@@ -206,7 +206,7 @@ class TrainConfig(Settings):
     balancing: Literal["fixed", "uncertainty", "upgrad"] = setting(
         "fixed",
         "fixed: the two weights as given; uncertainty: learned from there on (Kendall et al. 2018); "
-        "upgrad: no step against either loss (TorchJD's UPGrad, about twice the time)",
+        "upgrad: no step against either loss (TorchJD's UPGrad, 1.4 times the time)",
         section="loss",
     )
     segmentation_loss: Literal["bce", "dice", "bce+dice"] = setting(
