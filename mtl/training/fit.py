@@ -273,7 +273,6 @@ def _taken_back(job: Job, error: DivergedError) -> DivergedError:
 
 def _check_data(job: Job, progress: CheckProgress | None) -> None:
     """Read every photo once: a file that cannot be read must not end the run hours later."""
-
     shown = _progress(job.run, "reading every photo once")
 
     def step(done: int, total: int) -> None:

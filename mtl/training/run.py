@@ -12,7 +12,7 @@ import shutil
 import time
 import uuid
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -286,9 +286,8 @@ class Run:
         kept = [event for event in self.events() if event["step"] <= step]
         write_text(self.metrics_file, "".join(json.dumps(event) + "\n" for event in kept))
 
-    def write_history(self) -> None:
-        """`multitask_history.json`, from the epochs in `metrics.jsonl`."""
-        epochs = [event for event in self.events() if event["event"] == "epoch"]
+    def write_history(self, epochs: Sequence[dict[str, Any]]) -> None:
+        """`multitask_history.json`, from the events of all epochs so far."""
         extra = sorted({key for e in epochs for key in e} - {"event", "epoch", "step", *HISTORY_LISTS})
         history: dict[str, Any] = {key: [event.get(key) for event in epochs] for key in (*HISTORY_LISTS, *extra)}
         text = _to_json(history | {"epochs": len(epochs)})
