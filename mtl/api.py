@@ -1,15 +1,21 @@
 """What other programs import: `MultiTaskModel` and `SkinAnalyzer`."""
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 from torch import Tensor
 
+from mtl.analysis.attention import grad_cam
 from mtl.analysis.engine import EagerEngine
-from mtl.analysis.predict import Analysis, GroupAnswer, analyse, to_dict
+from mtl.analysis.predict import NAME_CONFIDENCE, Analysis, GroupAnswer, analyse, to_dict
+from mtl.analysis.record import ModelIdentity
+from mtl.analysis.unlike import Familiarity, FamiliarityModel
 from mtl.checkpoint import Checkpoint, read_checkpoint
 from mtl.device import choose_device
-from mtl.errors import CheckpointError
+from mtl.errors import CheckpointError, ConfigError
+from mtl.frame import photo_to_square
 from mtl.photo import PhotoSource, read_photo
 
 DEFAULT_CHECKPOINT = Path(__file__).parent.parent / "checkpoints" / "default"
@@ -56,18 +62,66 @@ class MultiTaskModel:
         return analyse([read_photo(photo) for photo in photos], self.engine, self.config, threshold=conf_thresh)
 
     def predict(
-        self, image_path: PhotoSource, device: str | None = None, conf_thresh: float | None = None
+        self,
+        image_path: PhotoSource,
+        device: str | None = None,
+        conf_thresh: float | None = None,
+        *,
+        name_confidence: float = NAME_CONFIDENCE,
     ) -> dict[str, Any]:
         """Analyse one photo.
 
         image_path: a path, encoded bytes, PIL image, or (H, W, 3) uint8 array; device: move there first;
-        conf_thresh: the mask's probability threshold, unset: the one stored with the weights.
+        conf_thresh: the mask's probability threshold, unset: the one stored with the weights;
+        name_confidence: the probability within its group below which no class is named.
         Returns `classification` (predicted_class_id, predicted_class, confidence, probabilities, groups) and
         `segmentation` (mask (H, W) uint8 0/1, confidence_map (H, W) float32, lesion_area_ratio), at the photo's size.
         """
         if device is not None and choose_device(device) != self.device:
             self._to(device)
-        return to_dict(self.analyze(image_path, conf_thresh), self.config)
+        return to_dict(self.analyze(image_path, conf_thresh), self.config, name_confidence=name_confidence)
+
+    def grad_cam(self, photo: PhotoSource, class_id: int | None = None) -> np.ndarray:
+        """Where the network looked for a class, the likeliest where none is given: (S/32, S/32) float32, 0..1.
+
+        `mtl.frame.map_to_photo(seen, height, width, model.config.center_crop, outside=0)` lays it over the photo.
+        Raises ConfigError for a class that is not there or not trained.
+        """
+        pixels = read_photo(photo)
+        if class_id is None:
+            class_id = self.analyze(pixels).predicted_class_id
+        self._require_trained(class_id)
+        square = photo_to_square(pixels, self.config.image_size, self.config.center_crop)
+        return grad_cam(self.network, square, class_id)
+
+    def _require_trained(self, class_id: int) -> None:
+        names, trained = self.config.classes.names, self.config.trained
+        if not 0 <= class_id < len(names):
+            raise ConfigError(f"class_id: got {class_id}; needed one from 0 to {len(names) - 1}")
+        if not trained[class_id]:
+            raise ConfigError(f"class_id: {names[class_id]} has no training photos; take a class that is trained")
+
+    def familiarity(self, analysis: Analysis) -> Familiarity | None:
+        """How far an analysed photo is from the training photos; None where nothing of these is kept."""
+        if self._familiarity_model is None or analysis.features is None:
+            return None
+        return self._familiarity_model.familiarity(analysis.features)
+
+    @cached_property
+    def _familiarity_model(self) -> FamiliarityModel | None:
+        kept = self.checkpoint.training_features
+        return None if kept is None else FamiliarityModel.from_arrays(kept)
+
+    def identity(self, name: str) -> ModelIdentity:
+        """Which model this is, for a record; `name` is what people call it."""
+        names = zip(self.config.classes.names, self.config.trained, strict=True)
+        return ModelIdentity(
+            name,
+            self.checkpoint.revision,
+            # A fitted temperature is never exactly the one that training leaves behind.
+            calibrated=self.config.temperature != 1.0,
+            untrained=tuple(class_name for class_name, trained in names if not trained),
+        )
 
 
 class Detector(Protocol):

@@ -2,17 +2,23 @@
 
 A `.pth` is what training keeps (weights, config, epoch, metrics, optimizer); a folder with `model.safetensors` and
 `config.json` is what ships. Both give the same network. Writing is atomic: a reader sees the old file or the new one.
+Beside either, `training_features.safetensors` tells where the training photos lie in feature space.
 """
 
+import hashlib
 import json
+import logging
 import pickle
 import warnings
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import safetensors.numpy
 import safetensors.torch
 import torch
 from torch import Tensor
@@ -22,7 +28,11 @@ from mtl.errors import CheckpointError, ConfigError
 from mtl.files import write_atomically, write_text
 from mtl.model import MultiTaskNetwork
 
+log = logging.getLogger(__name__)
+
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
+FEATURES_FILE = "training_features.safetensors"
+MAX_FEATURES_BYTES = 1_000_000
 MAX_BYTES = 2_000_000_000  # a checkpoint of this network with Adam's state takes 70 MB
 PRIVATE_SETTINGS = {"data_dir", "output_dir", "labels", "classes", "init", "generated_masks"}
 MAX_CLASSES = 10_000  # that are made up for a file which gives their number only
@@ -39,6 +49,11 @@ class Checkpoint:
     epoch: int = 0
     metrics: dict[str, Any] = field(default_factory=dict)
     optimizer: dict[str, Any] | None = None
+    training_features: dict[str, np.ndarray] | None = None  # as mtl.analysis.unlike makes them; None: not known
+
+    @cached_property
+    def revision(self) -> str:
+        return weights_revision(self.state_dict)
 
     def network(self) -> MultiTaskNetwork:
         """The network with these weights, in evaluation mode. Raises CheckpointError where they do not fit."""
@@ -48,6 +63,15 @@ class Checkpoint:
 
     def load_into(self, network: MultiTaskNetwork) -> None:
         load_weights(network, self.state_dict, self.name)
+
+
+def weights_revision(state_dict: Mapping[str, Tensor]) -> str:
+    """The first 12 hexadecimal digits of the SHA-256 over the weights' names, shapes and bytes, in names' order."""
+    digest = hashlib.sha256()
+    for key, value in sorted(state_dict.items()):
+        digest.update(f"{key}{tuple(value.shape)}".encode())
+        digest.update(value.contiguous().numpy().tobytes())
+    return digest.hexdigest()[:12]
 
 
 def load_weights(network: torch.nn.Module, state_dict: Mapping[str, Tensor], name: str) -> None:
@@ -106,7 +130,25 @@ def read_checkpoint(source: str | Path) -> Checkpoint:
         raise CheckpointError(
             f"{source}: there is no such checkpoint; needed a .pth file or a folder with {WEIGHTS_FILE}"
         )
-    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_pth(path)
+    checkpoint = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pth(path)
+    return replace(checkpoint, training_features=_read_training_features(path.with_name(FEATURES_FILE), checkpoint))
+
+
+def _read_training_features(path: Path, checkpoint: Checkpoint) -> dict[str, np.ndarray] | None:
+    """None where the file is missing, damaged, or of other weights, which are as good without it."""
+    if not path.is_file():
+        return None
+    try:
+        if path.stat().st_size > MAX_FEATURES_BYTES:
+            raise ValueError(f"it takes more than {MAX_FEATURES_BYTES} bytes")
+        with safetensors.safe_open(path, framework="np") as file:
+            if (file.metadata() or {}).get("weights") != checkpoint.revision:
+                raise ValueError("it belongs to other weights")
+            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no dictionary
+    # Weights that are no plain tensors, which are refused where they meet the network, have no revision.
+    except (ValueError, TypeError, OSError, RuntimeError, safetensors.SafetensorError) as error:
+        log.warning("%s/%s is left out: %s", path.parent.name, path.name, _first_line(error))
+        return None
 
 
 def _read_safetensors(path: Path) -> Checkpoint:
@@ -238,7 +280,7 @@ def write_state(path: Path, payload: Mapping[str, Any]) -> None:
 
 
 def write_folder(folder: Path, checkpoint: Checkpoint, dtype: torch.dtype = torch.float32) -> None:
-    """Write what ships: `model.safetensors` (floats as `dtype`) and `config.json`."""
+    """Write what ships: `model.safetensors` (floats as `dtype`), `config.json` and, where known, training features."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {
         key: (value.to(dtype) if value.is_floating_point() else value).contiguous()
@@ -250,3 +292,16 @@ def write_folder(folder: Path, checkpoint: Checkpoint, dtype: torch.dtype = torc
     saved["checkpoint"] = {"epoch": checkpoint.epoch, "metrics": checkpoint.metrics}
     write_atomically(folder / WEIGHTS_FILE, lambda temporary: safetensors.torch.save_file(tensors, temporary))
     write_text(folder / CONFIG_FILE, json.dumps(saved, indent=2) + "\n")
+    if checkpoint.training_features is not None:
+        write_training_features(folder, checkpoint.training_features, tensors)
+
+
+def write_training_features(
+    folder: Path, training_features: Mapping[str, np.ndarray], state_dict: Mapping[str, Tensor]
+) -> None:
+    """Write where the training photos lie beside the weights in `folder`; it counts for these weights only."""
+    metadata = {"weights": weights_revision(_as_float32(state_dict, folder.name))}
+    write_atomically(
+        folder / FEATURES_FILE,
+        lambda temporary: safetensors.numpy.save_file(dict(training_features), temporary, metadata),
+    )

@@ -16,7 +16,14 @@ MtlError
 
 
 class MtlError(Exception):
-    """The root: the command line prints it as one line and exits with 1, the page shows it as a message."""
+    """The root: the command line prints it as one line and exits with 1, the page shows it as a message.
+
+    `text` with its {placeholders} filled by `values`; both are kept, so that the page can translate them.
+    """
+
+    def __init__(self, text: str, **values: object):
+        super().__init__(text.format(**values) if values else text)
+        self.text, self.values = text, values
 
     def __str__(self) -> str:
         # What came is quoted in messages, and may hold anything: a photo's name in a label file, a key of a config.

@@ -5,10 +5,12 @@ and whatever goes wrong inside a codec comes out as one PhotoError, a line that 
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageFile, UnidentifiedImageError
@@ -20,9 +22,13 @@ PhotoSource = str | Path | bytes | Image.Image | np.ndarray
 MAX_PIXELS = 100_000_000
 MAX_FILE_BYTES = 600_000_000  # what these take at 16 bits a channel; some formats are read whole
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF")  # JPEG opens MPO too; naming MPO fails in Pillow 12.3
-NEEDED = "needed: a whole JPEG, PNG, WebP, TIFF, BMP, GIF or AVIF picture"
-# What people bring and this decoder does not read yet: (offset, signature, name). A reader belongs into `_open`.
-UNREAD = ((4, b"ftyphe", "HEIC"), (4, b"ftypmif1", "HEIC"), (128, b"DICM", "DICOM"))
+NEEDED = "needed: a whole JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF, HEIC or DICOM picture"
+# What people bring and this decoder does not read yet: (offset, signature, name). A reader belongs into `_opener`.
+UNREAD = ((0, b"\xff\x0a", "JPEG XL"), (4, b"JXL ", "JPEG XL"), (4, b"jP  ", "JPEG 2000"))
+OF_FILE = "{file}: "  # begins every message
+HEAD_BYTES = 132  # what tells the formats apart
+HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")
+COSTLY = ("WEBP", "AVIF", "HEIF", "DICOM")  # these decode through further whole copies of the picture
 
 MAX_JPEG_SCANS = 100  # a progressive photo has about ten, and each one costs a pass over the whole picture
 DEEP_GREYS = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")  # above 8 bits; Pillow's convert() would saturate them
@@ -82,6 +88,15 @@ def photo_size(source: PhotoSource) -> tuple[int, int]:
         return (width, height) if _orientation(image) in SIDEWAYS else (height, width)
 
 
+def read_spacing(source: PhotoSource) -> float | None:
+    """Millimetres per pixel of a DICOM photograph that tells them, equal both ways within 1 %; None for all else.
+
+    Raises PhotoError where the picture cannot be opened.
+    """
+    with _opened(source) as image:
+        return image.info.get("mm_per_px") if image.format == "DICOM" else None
+
+
 def resize_photo(image: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
     """Resize (H, W, 3) uint8 to `size`, a square's side or (height, width): antialiased, half-pixel aligned."""
     height, width = (size, size) if isinstance(size, int) else size
@@ -101,9 +116,9 @@ def resize_map(values: np.ndarray, height: int, width: int) -> np.ndarray:
 def _opened(source: PhotoSource) -> Iterator[Image.Image]:
     """The picture behind `source`, its size checked, its pixels not yet decoded; all failures become PhotoError."""
     try:
-        # Threads share the filters, so a race may leave this one behind: hence it touches Pillow's warnings only.
+        # Threads share the filters, so a race may leave this one behind: hence it touches these two packages only.
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="PIL")
+            warnings.filterwarnings("ignore", module="PIL|pydicom")
             image = _open(source)
             try:
                 _check_size(image)
@@ -112,9 +127,10 @@ def _opened(source: PhotoSource) -> Iterator[Image.Image]:
                 if image is not source:
                     image.close()
     except PhotoError as error:
-        raise PhotoError(f"{_name(source)}: {error}") from error.__cause__
+        raise PhotoError(OF_FILE + error.text, file=_name(source), **error.values) from error.__cause__
     except Exception as error:  # given a hostile file, Pillow's plugins raise nearly every type there is
-        raise PhotoError(f"{_name(source)}: {_reason(error, source)}") from error
+        told = _explained(error, source)
+        raise PhotoError(OF_FILE + told.text, file=_name(source), **told.values) from error
 
 
 def _open(source: PhotoSource) -> Image.Image:
@@ -123,22 +139,52 @@ def _open(source: PhotoSource) -> Image.Image:
     if isinstance(source, np.ndarray):
         if source.dtype != np.uint8 or source.ndim not in (2, 3) or source.shape[2:] not in ((), (3,), (4,)):
             came = f"shape {source.shape} of {source.dtype}"
-            raise PhotoError(f"{came}; needed: (H, W, 3), (H, W) or (H, W, 4) of uint8")
+            raise PhotoError("{came}; needed: (H, W, 3), (H, W) or (H, W, 4) of uint8", came=came)
         return Image.fromarray(source)
     if isinstance(source, bytes):
-        return Image.open(BytesIO(source), formats=FORMATS)
+        return _opener(source)(BytesIO(source))
     if not Path(source).is_file():  # a folder or a device is not a file either
         raise PhotoError(f"there is no such file; {NEEDED}")
     if (size := Path(source).stat().st_size) > MAX_FILE_BYTES:
-        raise PhotoError(f"{size / 1e6:,.0f} MB; needed: at most {MAX_FILE_BYTES / 1e6:.0f} MB, so save it smaller")
-    return Image.open(source, formats=FORMATS)
+        came, most = f"{size / 1e6:,.0f}", f"{MAX_FILE_BYTES / 1e6:.0f}"
+        raise PhotoError("{size} MB; needed: at most {most} MB, so save it smaller", size=came, most=most)
+    return _opener(_head(source))(str(source))
+
+
+def _head(source: bytes | str | Path) -> bytes:
+    """The first `HEAD_BYTES` of a file."""
+    with BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as stream:
+        return stream.read(HEAD_BYTES)
+
+
+def _opener(head: bytes) -> Callable[[Any], Image.Image]:
+    """What opens the file that begins so, from its path or stream. The two further readers load when they are needed.
+
+    They are not registered with Pillow: what other code in this process can open stays as it is.
+    """
+    if head[128:132] == b"DICM":
+        from mtl.dicom import DicomPhoto
+
+        return DicomPhoto
+    if _is_heif(head):
+        from pillow_heif import HeifImageFile
+
+        return HeifImageFile
+    return partial(Image.open, formats=FORMATS)
+
+
+def _is_heif(head: bytes) -> bool:
+    """Whether a file of the HEIF family is coded as HEVC. AVIF, of the same family, is Pillow's. ISO/IEC 23008-12."""
+    brand = head[8:12]
+    general = brand in (b"mif1", b"msf1") and b"avif" not in head[: int.from_bytes(head[:4])]
+    return head[4:8] == b"ftyp" and (brand in HEIF_BRANDS or general)
 
 
 def _check_size(image: Image.Image) -> None:
-    # WebP and AVIF decode through further whole copies of the picture, so half the pixels take the same memory.
-    cap = MAX_PIXELS // 2 if image.format in ("WEBP", "AVIF") else MAX_PIXELS
+    cap = MAX_PIXELS // 2 if image.format in COSTLY else MAX_PIXELS
     if not 0 < image.width * image.height <= cap:
-        raise PhotoError(f"{image.width} x {image.height} pixels; needed: 1 to {cap:,} in all, so save it smaller")
+        size = f"{image.width} x {image.height}"
+        raise PhotoError("{size} pixels; needed: 1 to {most} in all, so save it smaller", size=size, most=f"{cap:,}")
 
 
 def _load(image: Image.Image, min_side: int | None = None) -> None:
@@ -150,6 +196,8 @@ def _load(image: Image.Image, min_side: int | None = None) -> None:
         _load_jpeg(image, image.fp.read(), _draft_size(image, min_side) if min_side else None)
     elif image.format == "PNG":
         _load_png(image)
+    elif image.format == "DICOM":
+        _load_dicom(image)
     else:
         image.load()
 
@@ -170,7 +218,8 @@ def _draft_size(image: Image.Image, min_side: int) -> tuple[int, int] | None:
 def _load_jpeg(image: ImageFile.ImageFile, data: bytes, size: tuple[int, int] | None) -> None:
     """Decode a JPEG, and refuse one whose data end too early: libjpeg fills the rest with grey, silently."""
     if len(data) * 8 < image.width * image.height / 64:  # a block of 8x8 pixels takes one bit at the very least
-        raise PhotoError(f"{image.width} x {image.height} pixels in {len(data)} bytes, mostly missing; {NEEDED}")
+        came = f"{image.width} x {image.height}"
+        raise PhotoError("{size} pixels in {count} bytes, mostly missing; " + NEEDED, size=came, count=len(data))
     if data.count(b"\xff\xda") > MAX_JPEG_SCANS:
         raise PhotoError(f"a JPEG of more than {MAX_JPEG_SCANS} passes; needed: an ordinary one, so save it anew")
     image.draft(None, size)
@@ -199,6 +248,18 @@ def _load_png(image: ImageFile.ImageFile) -> None:
     last_row = image.crop((0, image.height - 1, image.width, image.height))
     if image.width >= 64 and last_row.tobytes() == noise.tobytes():  # narrower, and chance might repeat the noise
         raise PhotoError(f"the file is cut short; {NEEDED}")
+
+
+def _load_dicom(image: ImageFile.ImageFile) -> None:
+    """Decode a DICOM photograph; one that holds a JPEG must hold a whole one."""
+    from mtl.dicom import DicomPhoto
+
+    assert isinstance(image, DicomPhoto)
+    if jpeg := image.jpeg():
+        with Image.open(BytesIO(jpeg), formats=("JPEG",)) as frame:
+            _check_size(frame)
+            _load_jpeg(frame, jpeg, None)
+    image.load()
 
 
 def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
@@ -250,13 +311,13 @@ def _srgb_transform(image: Image.Image) -> ImageCms.ImageCmsTransform | None:
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF orientation 1 to 8; 1 where there is none, where EXIF is broken, and for TIFF, which Pillow itself turns."""
+    """EXIF orientation 1 to 8; 1 where there is none or it is broken, and for TIFF and HEIF, which come turned."""
     try:
         # Not image.getexif(): for a PNG that decodes the pixels, and what fails there must not be lost here.
         orientation = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
     except Exception:  # broken EXIF, of which every field may raise another type, must not cost the photo
         return 1
-    return orientation if orientation in range(1, 9) and image.format != "TIFF" else 1
+    return orientation if orientation in range(1, 9) and image.format not in ("TIFF", "HEIF") else 1
 
 
 def _turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
@@ -279,17 +340,18 @@ def _name(source: PhotoSource) -> str:
     return "picture bytes" if isinstance(source, bytes) else f"a picture given as {type(source).__name__}"
 
 
-def _reason(error: Exception, source: PhotoSource) -> str:
+def _explained(error: Exception, source: PhotoSource) -> PhotoError:
     """What came and what was needed. Pillow's own words are left out: they may hold the path."""
     if isinstance(error, PermissionError):
-        return "this file may not be read; needed: permission to read it"
+        return PhotoError("this file may not be read; needed: permission to read it")
     if isinstance(error, Image.DecompressionBombError):
-        return f"too many pixels; needed: at most {MAX_PIXELS:,}, so save it smaller"
+        return PhotoError("too many pixels; needed: at most {most}, so save it smaller", most=f"{MAX_PIXELS:,}")
     if isinstance(error, UnidentifiedImageError) and isinstance(source, (bytes, str, Path)):
-        with BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as stream:
-            head = stream.read(132)
+        head = _head(source)
         for offset, signature, name in UNREAD:
             if head[offset:].startswith(signature):
-                return f"{name} is not read yet: save it as JPEG or PNG"
-        return f"no picture that can be read; {NEEDED}"
-    return f"the file is {'cut short' if 'truncated' in str(error) else 'damaged'}; {NEEDED}"
+                return PhotoError("{name} is not read yet: save it as JPEG or PNG", name=name)
+        return PhotoError(f"no picture that can be read; {NEEDED}")
+    if "truncated" in str(error):
+        return PhotoError(f"the file is cut short; {NEEDED}")
+    return PhotoError(f"the file is damaged; {NEEDED}")

@@ -1,13 +1,18 @@
-"""What several test modules share: one short run, trained once."""
+"""What several test modules share: one short run, trained once; one server and one browser, started once."""
 
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from builders import write_folder
 
 from mtl.training.run import Run
+
+if TYPE_CHECKING:
+    from browser import App
+    from playwright.sync_api import Browser, Page
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -45,3 +50,37 @@ def finished_run(tiny_data: Path, one_thread: None) -> Run:
     from mtl.training.fit import train
 
     return train(tiny_config(tiny_data, name="whole"))
+
+
+@pytest.fixture(scope="session")
+def app(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[App]":
+    """The application in a process of its own, with the data folders `tiny` and `broken`."""
+    from browser import App
+
+    from mtl.data.demo import write_demo_data
+
+    folder = tmp_path_factory.mktemp("app")
+    write_demo_data(folder / "data" / "tiny", photos=60, size=64)
+    (folder / "data" / "broken" / "images").mkdir(parents=True)
+    app = App(folder)
+    yield app
+    app.close()
+
+
+@pytest.fixture(scope="session")
+def browser() -> "Iterator[Browser]":
+    from browser import CHROMIUM, FLAGS, sync_api
+
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(app: "App", browser: "Browser") -> "Iterator[Page]":
+    """Of a visitor of its own."""
+    from browser import opened
+
+    with opened(app, browser) as page:
+        yield page

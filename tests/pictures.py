@@ -5,7 +5,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page, expect, sync_playwright
 
-from tests.test_browser import CHROMIUM, FLAGS, PATIENCE_MS, ROOT, App
+from tests.browser import CHROMIUM, FLAGS, PATIENCE_MS, ROOT, App
 
 EPOCHS = "6"
 
@@ -28,7 +28,7 @@ def main() -> None:
 
 def _analyse(page: Page) -> None:
     for example in ("hair curly", "hair coily", "mole dark skin", "lesion light skin"):
-        page.locator(f"#mtl-examples .thumbnail-item:has(img[alt='{example}'])").click()
+        page.locator(f"#mtl-examples button[title='{example}']").click()
         expect(page.locator("#mtl-answer")).to_contain_text(example.replace(" ", "-"), timeout=PATIENCE_MS)
     page.wait_for_timeout(1500)
 

@@ -1,7 +1,9 @@
 """What other programs import: loading from everywhere, one answer for every form of a photo, nothing loaded early."""
 
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +119,31 @@ def test_a_file_that_is_no_photo(model: MultiTaskModel, tmp_path: Path) -> None:
         model.predict(tmp_path / "letter.jpg")
     with pytest.raises(DeviceError):
         model.predict(tmp_path / "letter.jpg", device="quantum")
+
+
+def test_a_class_is_named_from_the_confidence_that_is_asked_for(photo: Path) -> None:
+    config = ModelConfig(image_size=64, temperature=0.2)
+    model = MultiTaskModel(Checkpoint("decided", random_network(config).state_dict(), config), "cpu")
+
+    def answers(name_confidence: float) -> list[tuple[str, str]]:
+        groups = model.predict(photo, name_confidence=name_confidence)["classification"]["groups"].values()
+        return [(group["answer"], group["predicted_class"]) for group in groups if group["applies"]]
+
+    assert answers(0.0)
+    assert all(answer == predicted for answer, predicted in answers(0.0))
+    assert all(answer == "uncertain" for answer, _ in answers(1.0))
+
+
+def test_who_answered(model: MultiTaskModel, finished_run: Run, tmp_path: Path) -> None:
+    identity = model.identity("mine")
+    assert (identity.name, identity.calibrated, identity.untrained) == ("mine", False, ())
+    assert re.fullmatch("[0-9a-f]{12}", identity.revision)
+    best = read_checkpoint(finished_run.best_file)
+    fitted = best.model_config.replace(class_counts=(0, *(3,) * 9), temperature=1.3)
+    write_folder(tmp_path / "shipped", replace(best, model_config=fitted))
+    shipped = MultiTaskModel.load(tmp_path / "shipped", device="cpu").identity("shipped")
+    assert (shipped.calibrated, shipped.untrained) == (True, ("normal",))
+    assert shipped.revision == identity.revision
 
 
 # ---- the analyzer

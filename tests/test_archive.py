@@ -371,7 +371,7 @@ REFUSED: dict[str, tuple[Files, str]] = {
     "a device of Windows": ({**PHOTOS, "images/nul.jpg": ""}, "not every disk can hold"),
     "twice, but for case": ({**PHOTOS, "images/A.jpg": ""}, "A.jpg is in it twice"),
     "twice, but for accents": ({"images/\u00e9.jpg": "", "images/e\u0301.jpg": ""}, "is in it twice"),
-    "an iPhone's photo": ({**PHOTOS, "images/f.heic": ""}, "f.heic: HEIC is not read yet"),
+    "a camera's raw photo": ({**PHOTOS, "images/f.dng": ""}, "f.dng: DNG is not read yet"),
     "two data folders": ({"x/images/a.jpg": "", "y/images/b.jpg": ""}, "both x/images/ and y/images/"),
     "labels that would be lost": ({**PHOTOS, "extra/labels.csv": ""}, "labels.csv lies in extra/"),
     "a folder that is no class": ({"dry/a.jpg": "", "oliy/b.jpg": ""}, "oliy/ is none of the classes normal, dry"),

@@ -7,21 +7,13 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from test_browser import (
-    CHROMIUM,
-    App,
-    app,  # noqa: F401, fixtures
-    browser,  # noqa: F401
-    choose,
-    page,  # noqa: F401
-    sync_api,
-)
+from browser import App, choose, needs_chromium, sync_api
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: the page is not tested")
+pytestmark = needs_chromium
 
 
 @pytest.fixture
-def step(page: "sync_api.Page") -> "sync_api.Page":  # noqa: F811
+def step(page: "sync_api.Page") -> "sync_api.Page":
     page.get_by_role("tab", name="Train").click()
     return page
 
@@ -31,11 +23,11 @@ def holding(*parts: str) -> re.Pattern[str]:
     return re.compile(".*".join(map(re.escape, parts)))
 
 
-def command_of(page: "sync_api.Page") -> "sync_api.Locator":  # noqa: F811
+def command_of(page: "sync_api.Page") -> "sync_api.Locator":
     return page.locator("#mtl-command textarea")
 
 
-def test_an_uploaded_zip_is_chosen_checked_and_shown(app: App, step: "sync_api.Page", tmp_path: Path) -> None:  # noqa: F811
+def test_an_uploaded_zip_is_chosen_checked_and_shown(app: App, step: "sync_api.Page", tmp_path: Path) -> None:
     broken, archive = tmp_path / "no-zip.zip", tmp_path / "my photos.zip"
     broken.write_text("no zip")
     with zipfile.ZipFile(archive, "w") as packed:

@@ -3,18 +3,31 @@
 import csv
 import json
 import os
+import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import safetensors.numpy
 import torch
 from tiny import ONE_THREAD, random_network
 from torch import Tensor
 
-from mtl.checkpoint import Checkpoint, config_from_dict, config_to_dict, read_checkpoint, write_folder, write_pth
+from mtl.checkpoint import (
+    FEATURES_FILE,
+    Checkpoint,
+    config_from_dict,
+    config_to_dict,
+    read_checkpoint,
+    weights_revision,
+    write_folder,
+    write_pth,
+    write_training_features,
+)
 from mtl.config import Classes, ModelConfig
 from mtl.errors import CheckpointError
 
@@ -118,6 +131,86 @@ def test_a_failed_write_leaves_the_old_file(checkpoint: Checkpoint, tmp_path: Pa
         write_pth(tmp_path / "a.pth", replace(checkpoint, metrics={"cannot be pickled": lambda: None}))
     assert (tmp_path / "a.pth").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["a.pth"]
+
+
+# ---- the revision, and what is kept of the training photos
+
+
+def test_the_revision_is_of_the_weights_alone(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    write_pth(tmp_path / "a.pth", checkpoint)
+    write_folder(tmp_path / "whole", checkpoint)
+    write_folder(tmp_path / "half", checkpoint, torch.float16)
+    assert re.fullmatch("[0-9a-f]{12}", checkpoint.revision)
+    assert read_checkpoint(tmp_path / "a.pth").revision == checkpoint.revision
+    assert read_checkpoint(tmp_path / "whole").revision == checkpoint.revision
+    assert replace(checkpoint, training={}, epoch=9, name="b").revision == checkpoint.revision
+    assert read_checkpoint(tmp_path / "half").revision != checkpoint.revision
+
+
+@pytest.mark.parametrize("change", ["a value", "a shape", "a name"])
+def test_other_weights_have_another_revision(change: str) -> None:
+    weights = {"a": torch.arange(6.0).view(2, 3), "b": torch.zeros(2)}
+    others: dict[str, dict[str, Tensor]] = {
+        "a value": {"a": weights["a"], "b": torch.tensor([0.0, 1e-30])},
+        "a shape": {"a": weights["a"].view(3, 2), "b": weights["b"]},
+        "a name": {"a": weights["a"], "c": weights["b"]},
+    }
+    assert weights_revision(weights) != weights_revision(others[change])
+    assert weights_revision(weights) == weights_revision(dict(reversed(weights.items())))
+
+
+KEPT = {"mean": np.arange(5, dtype=np.float32), "whitening": np.eye(5, dtype=np.float16)}
+
+
+def test_training_features_come_back_with_their_weights(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    write_pth(tmp_path / "a.pth", checkpoint)
+    write_training_features(tmp_path, KEPT, checkpoint.state_dict)
+    from_pth = read_checkpoint(tmp_path / "a.pth")
+    write_folder(tmp_path / "half", from_pth, torch.float16)
+    for back in (from_pth, read_checkpoint(tmp_path / "half")):
+        assert back.training_features is not None
+        assert all(np.array_equal(back.training_features[key], value) for key, value in KEPT.items())
+    assert (tmp_path / FEATURES_FILE).stat().st_mode & 0o777 == 0o644
+
+
+def test_weights_that_went_on_learning_leave_theirs_behind(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    write_training_features(tmp_path, KEPT, checkpoint.state_dict)
+    later = {key: value + 1 for key, value in checkpoint.state_dict.items()}
+    write_pth(tmp_path / "a.pth", replace(checkpoint, state_dict=later))
+    assert read_checkpoint(tmp_path / "a.pth").training_features is None
+
+
+@pytest.mark.parametrize("content", ["cut", "text", "empty", "too large", "no metadata", "folder"])
+def test_what_is_no_file_of_training_features_is_left_out(content: str, checkpoint: Checkpoint, tmp_path: Path) -> None:
+    write_pth(tmp_path / "a.pth", checkpoint)
+    path = tmp_path / FEATURES_FILE
+    write_training_features(tmp_path, KEPT, checkpoint.state_dict)
+    match content:
+        case "cut":
+            path.write_bytes(path.read_bytes()[:-7])
+        case "text":
+            path.write_text("Not Found")
+        case "empty":
+            path.write_bytes(b"")
+        case "too large":
+            path.write_bytes(path.read_bytes() + bytes(2_000_000))
+        case "no metadata":
+            safetensors.numpy.save_file(KEPT, path)
+        case "folder":
+            path.unlink()
+            path.mkdir()
+    back = read_checkpoint(tmp_path / "a.pth")
+    assert back.training_features is None
+    assert back.revision == checkpoint.revision
+
+
+def test_weights_that_are_no_tensors_are_refused_beside_training_features_too(
+    checkpoint: Checkpoint, payload: dict[str, Any], tmp_path: Path
+) -> None:
+    write_training_features(tmp_path, KEPT, checkpoint.state_dict)
+    sparse = payload["state_dict"] | {WEIGHT: payload["state_dict"][WEIGHT].to_sparse()}
+    torch.save(payload | {"state_dict": sparse}, tmp_path / "a.pth")
+    assert "torch.sparse_coo" in refused(tmp_path / "a.pth")
 
 
 # ---- refused

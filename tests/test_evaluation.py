@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from builders import draw_photo, save
 
+from mtl.analysis.engine import FEATURE_COUNT, Outputs
 from mtl.config import NO_CLASS, UNKNOWN, Classes, ModelConfig
 from mtl.data.folder import Sample
 from mtl.errors import DataError
@@ -17,6 +18,10 @@ SIDE = 32  # of photos, masks and the network's mask logits: so a map fits its m
 FAR = 20.0
 
 
+def no_features(squares: np.ndarray) -> np.ndarray:
+    return np.zeros((len(squares), FEATURE_COUNT), np.float32)
+
+
 class KnownEngine:
     """Answers the photos in their order with what is given."""
 
@@ -25,10 +30,10 @@ class KnownEngine:
         self.mask_logits = np.where(np.array(masks) > 0, FAR, -FAR).astype(np.float32)
         self.done = 0
 
-    def __call__(self, squares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, squares: np.ndarray) -> Outputs:
         part = slice(self.done, self.done + len(squares))
         self.done = part.stop
-        return self.class_logits[part], self.mask_logits[part]
+        return Outputs(self.class_logits[part], self.mask_logits[part], no_features(squares))
 
 
 def disc(number: int, *, lesion: bool = True) -> np.ndarray:
@@ -121,10 +126,10 @@ def test_labels_in_both_groups_are_read_within_their_groups(tmp_path: Path) -> N
     class Both:
         """Dry skin and, less surely, curly hair; nothing of a lesion."""
 
-        def __call__(self, squares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        def __call__(self, squares: np.ndarray) -> Outputs:
             logits = np.zeros((len(squares), 10))
             logits[:, 1], logits[:, 7] = 9, 6
-            return logits, np.full((len(squares), SIDE, SIDE), -FAR, np.float32)
+            return Outputs(logits, np.full((len(squares), SIDE, SIDE), -FAR, np.float32), no_features(squares))
 
     both = evaluate([write_sample(tmp_path, 0, None, (1, 7))], Both(), CONFIG)["classification"]
     assert (both["images"], both["accuracy"]) == (1, 1)

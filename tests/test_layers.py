@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 # As mtl/__init__.py and CONTRIBUTING.md state them; a name stands for the module or the whole package.
 LAYERS = (
     ("errors", "config", "files", "command"),
-    ("photo", "frame", "device", "model", "losses", "metrics"),
+    ("dicom", "photo", "frame", "device", "model", "losses", "metrics"),
     ("data", "checkpoint"),
     ("training", "analysis", "evaluation"),
     ("api",),

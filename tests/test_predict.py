@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image
 from tiny import ONE_THREAD, random_network
 
-from mtl.analysis.engine import EagerEngine, Engine
+from mtl.analysis.engine import FEATURE_COUNT, EagerEngine, Engine, Outputs
 from mtl.analysis.predict import Analysis, analyse, group_answers, joint_probabilities, to_dict
 from mtl.config import Classes, ModelConfig
 from mtl.errors import ConfigError
@@ -41,9 +41,10 @@ class FixedEngine:
     def __init__(self, class_logits: np.ndarray, mask_logits: np.ndarray):
         self.class_logits, self.mask_logits = class_logits, mask_logits
 
-    def __call__(self, squares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, squares: np.ndarray) -> Outputs:
         count = len(squares)
-        return np.tile(self.class_logits, (count, 1)), np.tile(self.mask_logits, (count, 1, 1))
+        features = np.zeros((count, FEATURE_COUNT), np.float32)
+        return Outputs(np.tile(self.class_logits, (count, 1)), np.tile(self.mask_logits, (count, 1, 1)), features)
 
 
 # ---- geometry
@@ -232,6 +233,35 @@ def analysis_of(logits: list[float], config: ModelConfig | None = None) -> Analy
 )
 def test_what_is_said_of_a_group(logits: list[float], skin: str, hair: str) -> None:
     assert [answer.answer for answer in analysis_of(logits).groups] == [skin, hair]
+
+
+@law
+@given(logit_rows, st.floats(0, 1))
+def test_a_class_is_named_from_the_set_confidence(logits: np.ndarray, name_confidence: float) -> None:
+    analysis = analysis_of(logits.tolist())
+    told = to_dict(analysis, CONFIG, name_confidence=name_confidence)["classification"]["groups"]
+    for answer in analysis.groups:
+        named = answer.predicted_class if answer.confidence >= name_confidence else "uncertain"
+        assert (
+            told[answer.group]["answer"]
+            == answer.answer_at(name_confidence)
+            == (named if answer.applies else "not seen")
+        )
+        assert answer.answer == answer.answer_at(0.5)
+
+
+@pytest.mark.parametrize("name_confidence", [-0.1, 1.1, float("nan")])
+def test_a_confidence_that_is_no_probability(name_confidence: float) -> None:
+    with pytest.raises(ConfigError, match=r"name_confidence: got .*; needed a probability from 0 to 1"):
+        to_dict(analysis_of([0] * 10), CONFIG, name_confidence=name_confidence)
+
+
+def test_the_features_come_along(engine: Engine, photo: np.ndarray) -> None:
+    [analysis, other] = analyse([photo, photo[:, ::-1]], engine, CONFIG)
+    assert analysis.features is not None
+    assert other.features is not None
+    assert analysis.features.shape == (FEATURE_COUNT,)
+    assert not np.array_equal(analysis.features, other.features)
 
 
 # Ten skin and hair classes with the second group alone trained, and small sets of one group.

@@ -1,4 +1,4 @@
-"""The page's plain parts, without a browser: choices, curves, words, settings, and what a session keeps."""
+"""The page's plain parts, without a browser: choices, curves, words and settings."""
 
 import gc
 import json
@@ -7,30 +7,24 @@ import subprocess
 import sys
 import threading
 import tracemalloc
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from builders import save, write_folder
 
-from mtl.analysis.lesion import find_lesions
-from mtl.analysis.predict import Analysis, GroupAnswer
 from mtl.config import TrainConfig
-from mtl.errors import ConfigError, DataError, PhotoError, RunError
-from mtl.photo import read_photo
+from mtl.errors import ConfigError, DataError, RunError
 from mtl.training.run import Run, RunStatus, differing_settings
-from mtl.ui import choices, run_views, views
+from mtl.ui import choices, run_views
 from mtl.ui.choices import MADE_FOLDER, data_choices, data_path, is_to_be_drawn, prepare_data, read_choice, settle
 from mtl.ui.curves import METRICS, PLOTS, SLOTS, CurveReader, empty_frames
 from mtl.ui.fields import to_settings
 from mtl.ui.live import Controls, View, make_view
 from mtl.ui.models import ModelShelf
-from mtl.ui.session import Entry, analyse_entry, shown_photo
 from mtl.ui.watch import LATEST, RunWatch, choose
 
 ROOT = Path(__file__).parent.parent
-PHOTO = ROOT / "assets" / "examples" / "lesion-light-skin.jpg"
 
 
 def make_run(folder: Path) -> Run:
@@ -433,47 +427,6 @@ def test_many_polls_keep_nothing(tmp_path: Path) -> None:
 # ---- words
 
 
-def an_analysis(*, share: float = 0.0, side: int = 64, mask_trained: bool = True, trained: bool = True) -> Analysis:
-    """Dry skin, and a lesion over the top rows that make up `share` of the photo."""
-    logits = np.full((side, side), -9.0, np.float32)
-    logits[: round(share * side)] = 9.0
-    names, probabilities = ("dry", "oily"), np.array([0.8, 0.2]) * trained
-    group = GroupAnswer("skin type", names, tuple(probabilities), (trained,) * 2, float(trained), applies=trained)
-    return Analysis(side, side, probabilities, (group,), logits, False, 0.5, mask_trained)
-
-
-def an_entry(analysis: Analysis) -> Entry:
-    lesions = tuple(find_lesions(analysis.mask))
-    return Entry(Path("photo.jpg"), replace(analysis), lesions, analysis.lesion_area_ratio)
-
-
-def test_a_lesion_is_counted_and_measured() -> None:
-    entry = an_entry(an_analysis(share=0.25))
-    assert views.lesion_words(entry) == "1 lesion, 25.0 % of the photo"
-    assert "Dry skin 80 %" in views.answer_card(entry)
-    assert views.alt_text(2, entry) == "Photo 2: dry skin 80 %; 1 lesion, 25.0 % of the photo"
-
-
-def test_specks_are_no_lesion_and_get_no_table() -> None:
-    entry = an_entry(an_analysis())
-    assert views.lesion_words(entry) == "no lesion found"
-    specks = replace(entry, lesion_area_ratio=0.003)
-    assert views.lesion_words(specks) == "no lesion found, only specks, together 0.3 % of the photo"
-    assert "<table" not in views.answer_card(specks)
-
-
-def test_what_is_not_trained_is_not_answered() -> None:
-    no_mask = an_entry(an_analysis(share=0.5, mask_trained=False))
-    assert "mask not trained" in views.answer_card(no_mask)
-    assert "no lesion" not in views.alt_text(1, no_mask)
-    no_class = an_entry(an_analysis(share=0.5, trained=False))
-    card = views.answer_card(no_class)
-    assert "<h2>1 lesion" in card
-    assert "not trained, no photos" in card
-    assert "seen" not in card
-    assert views.alt_text(1, no_class) == "Photo 1: 1 lesion, 50.0 % of the photo"
-
-
 def test_the_run_card_shows_what_the_data_check_warned_of(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     lines = [f"photo <{number}>.jpg is blurred" for number in range(5)]
@@ -542,43 +495,6 @@ def test_words_for_sizes_and_times() -> None:
     assert [run_views.duration(seconds) for seconds in (40, 720, 11_100)] == ["40 s", "12 min", "3 h 5 min"]
     assert "2026-08-01 10:00 UTC" in run_views.moment("2026-08-01T12:00:00+02:00")
     assert run_views.moment("") == run_views.UNKNOWN
-
-
-# ---- what a session keeps
-
-
-class StillModel:
-    """In place of a network: the same answer for every photo, at its size."""
-
-    def analyze(self, photo: np.ndarray) -> Analysis:
-        return replace(an_analysis(share=0.25), height=photo.shape[0], width=photo.shape[1])
-
-
-def test_no_map_of_the_photo_s_size_is_kept() -> None:
-    entry, thumbnail = analyse_entry(PHOTO, StillModel())  # type: ignore[arg-type]
-    views.answer_card(entry)
-    views.alt_text(1, entry)
-    views.caption(1, entry)
-    shown_photo(entry, overlay=True)
-    assert entry.analysis is not None
-    arrays = [value for value in vars(entry.analysis).values() if isinstance(value, np.ndarray)]
-    assert max(value.size for value in [*arrays, thumbnail]) < read_photo(PHOTO).size / 4
-    assert not {"mask", "confidence_map"} & set(vars(entry.analysis))
-
-
-def test_a_photo_that_is_gone_is_told(tmp_path: Path) -> None:
-    from mtl.ui.tabs.analyse import _show
-
-    photo = tmp_path / "photo.jpg"
-    photo.write_bytes(PHOTO.read_bytes())
-    entry, _ = analyse_entry(photo, StillModel())  # type: ignore[arg-type]
-    assert _show([entry], 0, True)[0] is not None
-    photo.unlink()
-    with pytest.raises(PhotoError):
-        shown_photo(entry, overlay=True)
-    shown, card, index = _show([entry], 0, True)
-    assert (shown, index) == (None, 0)
-    assert "add it again" in card
 
 
 # ---- app.py

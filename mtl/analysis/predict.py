@@ -14,7 +14,7 @@ from mtl.config import ModelConfig
 from mtl.errors import ConfigError
 from mtl.frame import map_to_photo, photo_to_square
 
-# A class is named at or above this probability within its group.
+# A class is named at or above this probability within its group, where the caller does not set another.
 NAME_CONFIDENCE = 0.5
 # A group applies where it has at least this share of the joint probability ...
 MIN_GROUP_SHARE = 0.25
@@ -46,10 +46,13 @@ class GroupAnswer:
 
     @property
     def answer(self) -> str:
-        """The class's name, "uncertain", or "not seen"."""
+        return self.answer_at(NAME_CONFIDENCE)
+
+    def answer_at(self, name_confidence: float) -> str:
+        """The class's name, "uncertain" where its probability is below `name_confidence`, or "not seen"."""
         if not self.applies:
             return "not seen"
-        return self.predicted_class if self.confidence >= NAME_CONFIDENCE else "uncertain"
+        return self.predicted_class if self.confidence >= name_confidence else "uncertain"
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class Analysis:
     center_crop: bool
     threshold: float
     mask_trained: bool = True  # else no pixel is lesion: what the network says of the mask means nothing
+    features: np.ndarray | None = None  # (F,) float32, what kind of picture it is; see mtl.analysis.engine
 
     @property
     def predicted_class_id(self) -> int:
@@ -104,7 +108,7 @@ def analyse(
     if not 0 < threshold < 1:
         raise ConfigError(f"conf_thresh: got {threshold}; needed a probability between 0 and 1")
     squares = np.stack([photo_to_square(photo, config.image_size, config.center_crop) for photo in photos])
-    class_logits, mask_logits = engine(squares)
+    class_logits, mask_logits, features = engine(squares)
     return [
         Analysis(
             photo.shape[0],
@@ -115,8 +119,11 @@ def analyse(
             config.center_crop,
             threshold,
             config.mask_trained,
+            kind,
         )
-        for photo, joint, mask in zip(photos, joint_probabilities(class_logits, config), mask_logits, strict=True)
+        for photo, joint, mask, kind in zip(
+            photos, joint_probabilities(class_logits, config), mask_logits, features, strict=True
+        )
     ]
 
 
@@ -163,8 +170,13 @@ def _relative_entropy(probabilities: np.ndarray, classes: int) -> float:
     return float(-(positive * np.log(positive)).sum()) / math.log(max(classes, 2))
 
 
-def to_dict(analysis: Analysis, config: ModelConfig) -> dict[str, Any]:
-    """The fixed answer of `MultiTaskModel.predict`; where no class is trained the confidence is 0."""
+def to_dict(analysis: Analysis, config: ModelConfig, *, name_confidence: float = NAME_CONFIDENCE) -> dict[str, Any]:
+    """The fixed answer of `MultiTaskModel.predict`; where no class is trained the confidence is 0.
+
+    name_confidence: the probability within its group from which a class is named. Raises ConfigError outside 0..1.
+    """
+    if not 0 <= name_confidence <= 1:
+        raise ConfigError(f"name_confidence: got {name_confidence}; needed a probability from 0 to 1")
     return {
         "classification": {
             "predicted_class_id": analysis.predicted_class_id,
@@ -173,7 +185,7 @@ def to_dict(analysis: Analysis, config: ModelConfig) -> dict[str, Any]:
             "probabilities": analysis.probabilities.tolist(),
             "groups": {
                 answer.group: {
-                    "answer": answer.answer,
+                    "answer": answer.answer_at(name_confidence),
                     "predicted_class": answer.predicted_class,
                     "confidence": answer.confidence,
                     "probabilities": dict(zip(answer.names, answer.probabilities, strict=True)),

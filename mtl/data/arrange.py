@@ -24,7 +24,7 @@ from mtl.errors import ArchiveError
 TABLE_SUFFIXES = {".json", ".csv"}
 TABLES = set(OPTIONAL_PARTS) - {"masks"}
 LABEL_FILES = ("labels.json", "labels.csv")
-UNREAD_SUFFIXES = {".heic", ".heif", ".dcm", ".dng", ".nef", ".cr2", ".cr3", ".arw", ".jp2", ".jxl"}
+UNREAD_SUFFIXES = {".dng", ".nef", ".cr2", ".cr3", ".arw", ".jp2", ".jxl"}
 SYSTEM_NAMES = {"__macosx", "thumbs.db", "desktop.ini"}
 SIDES = {"train": "train", "val": "val", "valid": "val", "validation": "val"}
 

@@ -18,7 +18,9 @@ from mtl.data.labels import Target, read_csv, read_json, read_labels, unknown_ta
 from mtl.data.split import stratified_group_split
 from mtl.errors import ConfigError, DataError
 
-PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
+PHOTO_SUFFIXES = {
+    ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif", ".dcm",
+}  # fmt: skip
 MASK_SUFFIXES = {".png", ".gif", ".bmp", ".tif", ".tiff"}
 Split = Literal["train", "val"]
 SPLITS: tuple[Split, Split] = ("train", "val")

@@ -15,7 +15,7 @@ import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping
 from pytorch_lightning.utilities.memory import is_oom_error
 
-from mtl.checkpoint import Checkpoint, read_checkpoint, read_pth
+from mtl.checkpoint import Checkpoint, read_checkpoint, read_pth, write_training_features
 from mtl.config import ModelConfig, TrainConfig
 from mtl.data.check import check_folder
 from mtl.data.dataset import PhotoDataset, make_loader
@@ -42,6 +42,7 @@ from mtl.training.callbacks import (
     StopOnRequest,
     StopRequested,
 )
+from mtl.training.features import learn_features
 from mtl.training.locks import DeviceLock, lock_device
 from mtl.training.masks import mask_maker
 from mtl.training.run import Run
@@ -209,6 +210,7 @@ def run_job(job: Job, *, show_progress: bool = False, check_progress: CheckProgr
                 _fit(job, _prepare(job), show_progress)
             except DivergedError as error:
                 raise _taken_back(job, error) from error
+            _keep_training_features(job)
     finally:
         torch.set_num_threads(threads)
         job.lock.release()
@@ -387,6 +389,20 @@ def _callbacks(job: Job) -> list[Callback]:
             EarlyStopping(config.best_metric, mode=mode, patience=patience, check_on_train_epoch_end=False)
         )
     return [*callbacks, KeepBestAndLast(run, config.best_metric), TensorBoardCurves(run), StopOnRequest(run)]
+
+
+def _keep_training_features(job: Job) -> None:
+    """Beside the best weights. These are as good without, so nothing that goes wrong here ends the run."""
+    show = _progress(job.run, "learning what the training photos are like")
+    try:
+        best = read_checkpoint(job.run.best_file)
+        features = learn_features(best, job.folder, job.device, show)
+        if features is not None:
+            write_training_features(job.run.path, features, best.state_dict)
+    except StopRequested:
+        log.info("stopped on request: the model will not tell photos unlike the training photos")
+    except Exception:
+        log.warning("the model will not tell photos unlike the training photos", exc_info=True)
 
 
 @contextmanager

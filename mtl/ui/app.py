@@ -1,5 +1,6 @@
 """Puts the tabs together. Nothing happens on import; `build_app` receives what it needs."""
 
+import atexit
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,13 +8,19 @@ from typing import Any
 import gradio as gr
 
 from mtl.training.jobs import JobManager
+from mtl.ui.desk import Desks
+from mtl.ui.labels import label
 from mtl.ui.models import ModelShelf
 from mtl.ui.tabs.about import build_about_tab
-from mtl.ui.tabs.analyse import NOTICE, build_analyse_tab
+from mtl.ui.tabs.analyse.tab import build_analyse_tab
 from mtl.ui.tabs.train.tab import build_train_tab
 from mtl.ui.watch import RunWatch, choose
 
 TITLE = "Skin analysis"
+HEAD = (
+    f'<div class="mtl-head"><h1 data-t="Skin analysis">{TITLE}</h1>'
+    '<span class="mtl-notice" data-t="Research use only. Not a diagnosis, not a medical device."></span></div>'
+)
 
 
 @dataclass(frozen=True)
@@ -30,18 +37,20 @@ def build_app(settings: AppSettings) -> gr.Blocks:
     """The whole page; no model is loaded before it is asked for."""
     shelf = ModelShelf(settings.checkpoint, settings.runs_dir)
     jobs, watch = JobManager(settings.runs_dir), RunWatch(settings.runs_dir)
-    # Uploaded photos older than two hours go; the age counts from the upload, so less would hit photos in use.
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 7200), fill_width=True) as demo:
-        gr.HTML(f'<div class="mtl-head"><h1>{TITLE}</h1><span class="mtl-notice">{NOTICE}</span></div>')
+    all_desks = Desks()
+    atexit.register(all_desks.close)
+    # What is uploaded is moved to a desk at once, and what is saved has been downloaded by then: the rest goes.
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(60, 300), fill_width=True) as demo:
+        gr.HTML(HEAD)
         # Outside the tabs: within one it would be read when that is opened, after the page has asked for it. A secret
         # of its own would change with each start of the server, and nothing in it is one.
         kept = gr.BrowserState(None, storage_key="mtl-settings", secret="mtl")
         with gr.Tabs() as tabs:
-            with gr.Tab("Analyse", id="analyse"):
-                analyse = build_analyse_tab(shelf, settings.examples_dir)
-            with gr.Tab("Train", id="train"):
+            with gr.Tab(label("Analyse"), id="analyse"):
+                analyse = build_analyse_tab(demo, shelf, all_desks, settings.examples_dir)
+            with gr.Tab(label("Train"), id="train"):
                 train = build_train_tab(demo, jobs, shelf, watch, settings.data_root, kept)
-            with gr.Tab("About", id="about"):
+            with gr.Tab(label("About"), id="about"):
                 build_about_tab()
 
         def use(name: str) -> tuple[object, object]:

@@ -1,0 +1,92 @@
+"""What findings are called in plain words, so that table, report and page say the same.
+
+Each text is an English literal in `t("...")`, and `t` gives it in the reader's language. Names of classes and groups
+are settings: they pass through `t` too, and stay as they are where it does not know them.
+"""
+
+from collections.abc import Callable
+
+from mtl.analysis.predict import GroupAnswer
+from mtl.analysis.quality import Quality, QualityIssue
+from mtl.analysis.skin_tone import SkinTone
+
+Translate = Callable[[str], str]
+
+
+def untranslated(text: str) -> str:
+    return text
+
+
+def number(value: float, digits: int, t: Translate) -> str:
+    """1234.5 with one digit -> "1,234.5"; the separators are those of what `t` gives for that text."""
+    sample = t("1,234.5")
+    return f"{value:,.{digits}f}".translate(str.maketrans(",.", sample[1] + sample[5]))
+
+
+def percent(share: float, digits: int, t: Translate) -> str:
+    """0.042 with one digit -> "4.2 %"."""
+    return f"{number(100 * share, digits, t)} %"
+
+
+def disclaimer(t: Translate) -> str:
+    return t("Research use only. Not a diagnosis, not a medical device.")
+
+
+def skin_tone_caveat(t: Translate) -> str:
+    return t("of the photo, not of the person: light and camera move it")
+
+
+def capitalised(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def group_words(group: GroupAnswer, name_confidence: float, t: Translate) -> str:
+    """A group's answer: "oily", "uncertain: oily or normal", "not seen" or "not trained"."""
+    if not any(group.trained):
+        return t("not trained")
+    if not group.applies:
+        return t("not seen")
+    if group.confidence >= name_confidence:
+        return t(group.predicted_class)
+    first, second = sorted(zip(group.probabilities, group.names, strict=True), reverse=True)[:2]
+    return t("uncertain: {first} or {second}").format(first=t(first[1]), second=t(second[1]))
+
+
+def quality_words(quality: Quality, t: Translate) -> list[str]:
+    """Each reason to doubt the photo; none where there is none."""
+    return [words for issue in quality.issues for words in _issue_words(issue, t)]
+
+
+def _issue_words(issue: QualityIssue, t: Translate) -> list[str]:
+    if issue.kind == "lesion cut off":
+        edges = {
+            "top": t("lesion cut off at the top edge"),
+            "left": t("lesion cut off at the left edge"),
+            "bottom": t("lesion cut off at the bottom edge"),
+            "right": t("lesion cut off at the right edge"),
+        }
+        return [edges[edge] for edge in issue.edges]
+    kinds = {
+        "blurred": t("blurred"),
+        "dark": t("too dark"),
+        "overexposed": t("overexposed"),
+        "uneven light": t("unevenly lit"),
+        "glare": t("glare"),
+        "too small": t("too small"),
+    }
+    return [kinds[issue.kind]]
+
+
+def skin_tone_words(tone: SkinTone, t: Translate) -> str:
+    """ "light (ITA 47°)"."""
+    categories = {
+        "very light": t("very light"),
+        "light": t("light"),
+        "intermediate": t("intermediate"),
+        "tan": t("tan"),
+        "brown": t("brown"),
+        "dark": t("dark"),
+    }
+    return t("{category} (ITA {degrees}°)").format(
+        category=categories[tone.category], degrees=f"{tone.ita_degrees:.0f}"
+    )

@@ -1,0 +1,40 @@
+// The page's words: English is the key. What stands in the page as data-t or data-label is translated when it appears.
+(() => {
+  const { words } = window.mtl;
+  const codes = (navigator.languages || []).map((language) => language.split("-")[0].toLowerCase());
+  const language = codes.find((code) => code in words) || "en";
+  // gradio takes its own words, and the page's lang, from here: else they would be in a third language for some.
+  Object.defineProperty(navigator, "language", { get: () => language });
+  window.mtl.t = (text) => words[language][text] || text;
+
+  // What gradio's own controls say in English only.
+  const CONTROLS = ["Click to upload or drop files", "Click to Access Webcam", "grant webcam access", "Reset to default value",
+    "Table actions", "Enter text to filter the table", "Copy table data", "Fullscreen"];
+  const dress = (control) => {
+    for (const name of ["aria-label", "title"]) {
+      if (CONTROLS.includes(control.getAttribute(name))) control.setAttribute(name, window.mtl.t(control.getAttribute(name)));
+    }
+    const last = control.lastElementChild?.lastChild; // an icon comes first
+    if (last && CONTROLS.includes(last.textContent.trim())) last.textContent = window.mtl.t(last.textContent.trim());
+  };
+
+  const each = (root, selector) => [...(root.matches?.(selector) ? [root] : []), ...(root.querySelectorAll?.(selector) || [])];
+  const translate = (root) => {
+    for (const part of each(root, "[data-t]")) {
+      const text = window.mtl.t(part.dataset.t);
+      if (part.textContent !== text) part.textContent = text;
+    }
+    for (const part of each(root, "[data-label]")) {
+      const text = window.mtl.t(part.dataset.label);
+      part.setAttribute("aria-label", text);
+      if (part.tagName === "BUTTON") part.title = text;
+    }
+    each(root, "button, input, [role=toolbar]").forEach(dress);
+  };
+  new MutationObserver((changes) => {
+    changes.forEach((change) => change.addedNodes.forEach(translate));
+    const title = window.mtl.t(document.title);
+    if (document.title !== title) document.title = title; // gradio writes it late
+  }).observe(document.documentElement, { childList: true, subtree: true });
+  document.addEventListener("DOMContentLoaded", () => translate(document));
+})();

@@ -1,0 +1,46 @@
+// The photos on the desk as a list of buttons. Thumbnails are fetched once each; the list itself comes whole each time.
+const { t } = window.mtl;
+const list = element.querySelector("ol");
+const thumbnails = new Map(); // "token/number/version" -> data URL
+
+async function show() {
+  const { token = "", selected = 0, items = [] } = props.value || {};
+  while (list.children.length > items.length) list.lastChild.remove();
+  while (list.children.length < items.length) list.append(made(list.children.length + 1));
+  items.forEach(([state, caption, version], index) => fill(list.children[index], index + 1, selected, state, caption, `${token}/${index + 1}/${version}`));
+  const missing = items.flatMap(([state, , version], index) => state === "done" && !thumbnails.has(`${token}/${index + 1}/${version}`) ? [[index + 1, version]] : []);
+  if (!missing.length) return;
+  missing.forEach(([number, version]) => thumbnails.set(`${token}/${number}/${version}`, ""));
+  const found = await server.thumbnails({ token, numbers: missing.map(([number]) => number) });
+  missing.forEach(([number, version], place) => {
+    const key = `${token}/${number}/${version}`;
+    thumbnails.set(key, found[place]);
+    const image = list.children[number - 1]?.querySelector("img");
+    if (image?.dataset.key === key) image.src = found[place];
+  });
+}
+
+function made(number) {
+  const item = document.createElement("li");
+  item.innerHTML = '<button type="button"><span class="tile"><img alt=""><i></i></span><span class="words"></span></button>';
+  item.firstChild.addEventListener("click", () => trigger("select", { number }));
+  return item;
+}
+
+function fill(item, number, selected, state, caption, key) {
+  const button = item.firstChild, image = button.querySelector("img");
+  button.className = `${state}${number === selected ? " selected" : ""}`;
+  button.toggleAttribute("aria-current", number === selected);
+  if (number === selected) button.setAttribute("aria-current", "true");
+  button.querySelector(".words").textContent = `${number} ${caption}`;
+  if (image.dataset.key !== key) {
+    image.dataset.key = key;
+    image.removeAttribute("src");
+  }
+  const url = thumbnails.get(key);
+  if (url && !image.src) image.src = url;
+}
+
+element.querySelector("ol").setAttribute("aria-label", t("Photos"));
+watch("value", show);
+show();

@@ -1,0 +1,291 @@
+"""The Analyse tab: photos in, answers out."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from mtl.analysis.predict import NAME_CONFIDENCE
+from mtl.errors import MtlError
+from mtl.ui import desk as desks
+from mtl.ui.answer_views import progress
+from mtl.ui.desk import Desk, Desks
+from mtl.ui.labels import label
+from mtl.ui.models import ModelShelf
+from mtl.ui.tabs.analyse.pair import Pair, render_pair, wire_pair
+from mtl.ui.tabs.analyse.results import Results, render_report_button, render_results, table_value, wire_results
+from mtl.ui.tabs.analyse.stage import Stage, apply_edit, card_of, look, render_stage, strip_value, viewer_value
+from mtl.ui.texts import words_for
+from mtl.ui.views import message
+
+EXAMPLES_JS = """element.addEventListener("click", (event) => {
+  const button = event.target.closest("button");
+  if (button) trigger("select", { index: Number(button.dataset.index) });
+});"""
+EXAMPLE_PX = 96
+TABLE_EVERY_S = 2.0  # while photos are analysed: drawing it anew each time would be most of the work
+AT_ONCE = 2  # visitors whose photos are analysed at a time; more would each wait longer
+
+
+@dataclass(frozen=True)
+class AnalyseTab:
+    """What other parts of the page need of this tab."""
+
+    model: gr.Dropdown
+
+
+@dataclass(frozen=True)
+class _Parts:
+    model: gr.Dropdown
+    confidence: gr.Slider
+    upload: gr.File
+    camera: gr.Image
+    examples: gr.HTML
+    progress: gr.HTML
+    stop: gr.Button
+    go_on: gr.Button
+    clear: gr.Button
+    bar: gr.Row  # what can be done with the photos
+    stage: Stage
+    results: Results
+    pair: Pair
+
+    @property
+    def shown(self) -> list[Any]:
+        """What an analysis changes: see `_shown`."""
+        return [*self.stage.parts, self.progress, self.stop, self.go_on, self.bar, self.results.panel]
+
+
+def build_analyse_tab(demo: gr.Blocks, shelf: ModelShelf, all_desks: Desks, examples_dir: Path) -> AnalyseTab:
+    """Render the tab and wire it."""
+    examples = sorted(examples_dir.glob("*.jpg"))
+    parts = _render(shelf, all_desks, examples)
+    _wire_photos(demo, parts, shelf, all_desks, examples)
+    _wire_choices(parts, all_desks)
+    wire_results(parts.results, all_desks)
+    wire_pair(parts.pair, all_desks)
+    return AnalyseTab(parts.model)
+
+
+def _render(shelf: ModelShelf, all_desks: Desks, examples: list[Path]) -> _Parts:
+    with gr.Row(equal_height=False, elem_id="mtl-intake"):
+        with gr.Column(scale=3, min_width=300):
+            upload = gr.File(file_count="multiple", label=label("Photos"), height=150, elem_id="mtl-upload")
+        with gr.Column(scale=5, min_width=300):
+            example_list = gr.HTML(_example_buttons(examples), js_on_load=EXAMPLES_JS, elem_id="mtl-examples")
+            with gr.Accordion(label("Camera and settings"), open=False, elem_id="mtl-more"):
+                with gr.Row():
+                    model = gr.Dropdown(
+                        shelf.names(),
+                        value=shelf.first,
+                        label=label("Model"),
+                        elem_id="mtl-model",
+                        interactive=True,
+                        filterable=False,
+                        min_width=200,
+                    )
+                    confidence = gr.Slider(
+                        0.0,
+                        1.0,
+                        value=NAME_CONFIDENCE,
+                        step=0.05,
+                        label=label("Name a class from this probability on"),
+                        elem_id="mtl-confidence",
+                        min_width=200,
+                    )
+                camera = gr.Image(
+                    sources=["webcam"], type="filepath", label=label("Camera"), height=280, elem_id="mtl-camera"
+                )
+    progress_bar = gr.HTML("", elem_id="mtl-progress")
+    with gr.Row(visible=False, elem_id="mtl-bar") as bar:
+        stop = gr.Button(label("Stop"), size="sm", visible=False, scale=0, min_width=110, elem_id="mtl-stop-analysis")
+        go_on = gr.Button(
+            label("Analyse the rest"), size="sm", visible=False, scale=0, min_width=160, elem_id="mtl-go-on"
+        )
+        report = render_report_button()
+        clear = gr.Button(label("Remove all photos"), size="sm", scale=0, min_width=160, elem_id="mtl-clear")
+    stage = render_stage(all_desks, shelf)
+    results = render_results(report)
+    pair = render_pair()
+    return _Parts(
+        model, confidence, upload, camera, example_list, progress_bar, stop, go_on, clear, bar, stage, results, pair
+    )
+
+
+def _example_buttons(examples: list[Path]) -> str:
+    """The made photos as small pictures to press; they are part of the page, so no copies of them lie anywhere."""
+    buttons = "".join(
+        f'<button type="button" data-index="{index}" data-label="{escape(_title(path))}">'
+        f'<img alt="" src="{desks.thumbnail_of(path, EXAMPLE_PX)}"></button>'
+        for index, path in enumerate(examples)
+    )
+    return f'<p class="mtl-quiet" data-t="Or try a made photo"></p><div class="mtl-examples">{buttons}</div>'
+
+
+def _title(path: Path) -> str:
+    return path.stem.replace("-", " ")
+
+
+# ---- photos come and go
+
+
+def _wire_photos(demo: gr.Blocks, parts: _Parts, shelf: ModelShelf, all_desks: Desks, examples: list[Path]) -> None:
+    private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    # Of all visitors' photos a few at a time; what is only looked at never waits for them.
+    queued = private | {"concurrency_id": "analysis", "concurrency_limit": AT_ONCE}
+    free = private | {"concurrency_limit": None}
+
+    def take_files(files: list[str] | None, request: gr.Request) -> tuple[Any, ...]:
+        return None, *_take(all_desks.of(str(request.session_hash)), [Path(file) for file in files or []])
+
+    def take_picture(file: str | None, request: gr.Request) -> tuple[Any, ...]:
+        return None, *_take(all_desks.of(str(request.session_hash)), [Path(file)] if file else [])
+
+    def take_example(event: gr.EventData, request: gr.Request) -> tuple[Any, ...]:
+        place = min(max(int(event.index), 0), len(examples) - 1)
+        return _take(all_desks.of(str(request.session_hash)), [examples[place]])
+
+    def wait_again(request: gr.Request) -> tuple[Any, ...]:
+        desk = all_desks.of(str(request.session_hash))
+        desk.forget_answers()
+        return _shown(desk)
+
+    def work(model: str, request: gr.Request) -> Iterator[tuple[Any, ...]]:
+        desk = all_desks.of(str(request.session_hash))
+        if desk.waiting:
+            yield from _work(desk, shelf, model)
+
+    def stop(request: gr.Request) -> tuple[Any, ...]:
+        desk = all_desks.of(str(request.session_hash))
+        desk.stop()
+        return gr.update(visible=False), gr.update(visible=desk.waiting > 0)
+
+    def clear(request: gr.Request) -> tuple[Any, ...]:
+        desk = all_desks.of(str(request.session_hash))
+        desk.clear()
+        return _shown(desk)
+
+    shown, answers = parts.shown, [*parts.shown, parts.results.table, *parts.pair.choices]
+    for event in (
+        parts.upload.upload(take_files, parts.upload, [parts.upload, *shown], **free),
+        parts.camera.input(take_picture, parts.camera, [parts.camera, *shown], **free),
+        parts.examples.select(take_example, None, shown, **free),
+        # Also where the Train tab chose the model.
+        parts.model.change(wait_again, None, shown, **free),
+        parts.go_on.click(lambda: gr.update(visible=False), None, parts.go_on, **free),
+    ):
+        event.success(work, parts.model, answers, **queued)
+    parts.stop.click(stop, None, [parts.stop, parts.go_on], **free)
+    parts.clear.click(clear, None, shown, **free)
+    demo.load(_opener(all_desks), None, shown, **free)
+    demo.unload(_leaver(all_desks))
+
+
+def _opener(all_desks: Desks) -> Callable[[gr.Request], tuple[Any, ...]]:
+    def open_desk(request: gr.Request) -> tuple[Any, ...]:
+        desk = all_desks.of(str(request.session_hash))
+        desk.words = words_for(request.headers.get("accept-language"))
+        return _shown(desk)
+
+    return open_desk
+
+
+def _leaver(all_desks: Desks) -> Callable[[gr.Request], None]:
+    def leave(request: gr.Request) -> None:
+        all_desks.leave(str(request.session_hash))
+
+    return leave
+
+
+def _take(desk: Desk, files: list[Path]) -> tuple[Any, ...]:
+    """Put files onto the desk; the first of them is shown, and its answer comes first."""
+    try:
+        desk.take(files)
+    except MtlError as error:
+        gr.Warning(desk.words.told(error))
+    else:
+        desk.selected = len(desk.photos) - len(files) + 1 if files else desk.selected
+    return _shown(desk)
+
+
+def _work(desk: Desk, shelf: ModelShelf, model_name: str) -> Iterator[tuple[Any, ...]]:
+    """Analyse what waits; each answer is on the page before the next photo is begun."""
+    try:
+        model = shelf.get(model_name)
+    except MtlError as error:
+        problem = message("error", desk.words("This model cannot be used"), desk.words.told(error))
+        yield *_shown(desk)[:2], problem, *_shown(desk)[3:], gr.skip(), gr.skip(), gr.skip()
+        return
+    start, drawn_at = time.monotonic(), 0.0
+    yield *_shown(desk, working=True, told=_told(desk, None)), gr.skip(), gr.skip(), gr.skip()
+    for done, number in enumerate(desk.analyse_waiting(model, model_name), start=1):
+        now = time.monotonic()
+        table: tuple[Any, ...] = (gr.skip(), gr.skip(), gr.skip())
+        if now - drawn_at > TABLE_EVERY_S:
+            drawn_at, table = now, _answers(desk)
+        told = _told(desk, (now - start) / done * desk.waiting)
+        shown = _shown(desk, working=desk.waiting > 0, told=told)
+        if number != desk.selected:
+            shown = (shown[0], gr.skip(), gr.skip(), *shown[3:])
+        yield *shown, *table
+    shown = _shown(desk)
+    yield shown[0], gr.skip(), gr.skip(), *shown[3:], *_answers(desk)
+
+
+def _told(desk: Desk, seconds_left: float | None) -> str:
+    total = len(desk.photos)
+    return progress(total - desk.waiting, total, seconds_left, desk.words)
+
+
+def _shown(desk: Desk, *, working: bool = False, told: str = "") -> tuple[Any, ...]:
+    """For each of `_Parts.shown`."""
+    return (
+        *look(desk),
+        told,
+        gr.update(visible=working),
+        gr.update(visible=not working and 0 < desk.waiting < len(desk.photos)),
+        gr.update(visible=bool(desk.photos)),
+        gr.update(visible=bool(desk.outcomes())),
+    )
+
+
+def _answers(desk: Desk) -> tuple[Any, ...]:
+    """The table, and the two choices of the comparison."""
+    choices = [(f"{n} {p.name}", n) for n, p in enumerate(desk.photos, start=1) if p.record]
+    return table_value(desk), gr.update(choices=choices), gr.update(choices=choices)
+
+
+# ---- what a person chooses and draws
+
+
+def _wire_choices(parts: _Parts, all_desks: Desks) -> None:
+    free: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
+
+    def select(event: gr.EventData, request: gr.Request) -> tuple[Any, ...]:
+        desk = all_desks.of(str(request.session_hash))
+        desk.selected = int(event.number)
+        return look(desk)
+
+    def edit(event: gr.EventData, request: gr.Request) -> tuple[Any, ...]:
+        desk = all_desks.of(str(request.session_hash))
+        photo = desk.photo(int(event.number))
+        try:
+            if photo is not None and photo.record is not None:
+                apply_edit(photo, event._data)
+        except MtlError as error:
+            gr.Warning(desk.words.told(error))
+        return strip_value(desk), viewer_value(desk), card_of(desk), table_value(desk)
+
+    def choose_confidence(confidence: float, request: gr.Request) -> tuple[Any, ...]:
+        desk = all_desks.of(str(request.session_hash))
+        desk.set_name_confidence(confidence)
+        return *look(desk), table_value(desk)
+
+    answers = [*parts.stage.parts, parts.results.table]
+    parts.stage.strip.select(select, None, parts.stage.parts, **free)
+    parts.stage.viewer.edit(edit, None, answers, **free)
+    parts.confidence.release(choose_confidence, parts.confidence, answers, **free)
