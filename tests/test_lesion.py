@@ -60,7 +60,7 @@ def only_lesion(mask: np.ndarray, photo: np.ndarray | None = None) -> Lesion:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize(("side", "across"), [(64, 24), (64, 40), (200, 60), (640, 380), (1500, 30), (4000, 2400)])
+@pytest.mark.parametrize(("side", "across"), [(64, 24), (64, 40), (200, 60), (640, 380), (1000, 30), (1800, 1100)])
 def test_shapes_come_out_within_two_percent(shape, side: int, across: int) -> None:
     lesion, (_, area, perimeter) = only_lesion(shape(side, across)[0]), shape(side, across)
     assert lesion.area_px == pytest.approx(area, rel=0.02)
@@ -68,6 +68,14 @@ def test_shapes_come_out_within_two_percent(shape, side: int, across: int) -> No
     assert lesion.equivalent_diameter_px == pytest.approx(math.sqrt(4 * area / math.pi), rel=0.02)
     assert lesion.perimeter_px == pytest.approx(perimeter, rel=0.02)
     assert lesion.border_irregularity == pytest.approx(perimeter / math.sqrt(4 * math.pi * area), rel=0.03)
+
+
+def test_a_lesion_on_a_photo_of_16_megapixels() -> None:
+    y, x = np.ogrid[:4000, :4000]
+    lesion = only_lesion((y - 1999.5) ** 2 + (x - 1999.5) ** 2 < 1200**2)
+    assert lesion.area_px == pytest.approx(math.pi * 1200**2, rel=0.001)
+    assert lesion.perimeter_px == pytest.approx(math.pi * 2400, rel=0.005)
+    assert lesion.asymmetry < 0.01
 
 
 @law
@@ -158,7 +166,7 @@ def test_pixels_that_touch_at_a_corner_are_connected() -> None:
 
 
 @pytest.mark.parametrize("turn", [0.0, 0.4, 1.2])
-@pytest.mark.parametrize("across", [60, 300, 1600])
+@pytest.mark.parametrize("across", [60, 1100])
 def test_an_ellipse_mirrors_in_both_axes_and_a_triangle_in_one(turn: float, across: int) -> None:
     y, x = grid(int(1.8 * across), turn)
     assert only_lesion(np.hypot(y / 0.3, x / 0.5) < across).asymmetry < 0.04
@@ -186,7 +194,7 @@ def painted(mask: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
     return np.where(mask[..., None], np.uint8(colour), np.uint8(SKIN))
 
 
-@pytest.mark.parametrize("side", [120, 1500])
+@pytest.mark.parametrize("side", [120, 900])
 def test_one_colour_varies_by_nothing_and_two_by_half_their_distance(side: int) -> None:
     mask = disc(side, 0.6 * side)[0]
     plain = painted(mask, BROWN)
@@ -210,6 +218,7 @@ def test_a_lesion_too_thin_for_the_colours_still_has_its_shape() -> None:
     mask[1:3999:2, 1] = mask[2:4000:2, 2] = 1
     lesion = only_lesion(mask, np.full((8000, 4, 3), 99, np.uint8))
     assert lesion.area_px == 3998
+    assert lesion.perimeter_px > 3998  # far above the disc's of that area
 
 
 # The probability map
@@ -269,7 +278,7 @@ def test_the_interval_holds_the_experts_area_for_four_of_five_photos() -> None:
 # Millimetres
 
 
-@pytest.mark.parametrize("px_per_mm", [3.0, 11.7, 60.0])
+@pytest.mark.parametrize("px_per_mm", [3.0, 11.7, 40.0])
 def test_a_drawn_ruler_gives_millimetres(px_per_mm: float) -> None:
     """A ruler of 30 mm, aslant; its end ticks are clicked to the pixel, a disc of 12 mm is measured."""
     side = round(40 * px_per_mm)

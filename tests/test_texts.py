@@ -1,17 +1,24 @@
 """The page's texts: every one that is used has its German one, which says as much; and the visitor's language."""
 
 import ast
+import inspect
+import pickle
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from string import Formatter
+from types import ModuleType
 
 import pytest
 from builders import law
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mtl import dicom, photo
+from mtl.analysis import record
 from mtl.config import DEFAULT_CLASSES
+from mtl.errors import MtlError, PhotoError
+from mtl.ui import desk
 from mtl.ui.texts import FOLDER, LANGUAGES, Words, translations, words_for
 
 ROOT = Path(__file__).parent.parent
@@ -19,6 +26,7 @@ UI = ROOT / "mtl" / "ui"
 IN_HTML = re.compile(r'data-(?:t|label)="([^"{]+)"')
 IN_SCRIPT = re.compile(r'\bt\("([^"]+)"\)')
 CONTROLS = re.compile(r"CONTROLS = \[(.*?)\];", re.DOTALL)
+RAISING, ERRORS = (photo, dicom, record, desk), ("PhotoError", "ConfigError")
 LANGUAGE = st.sampled_from([Words(language) for language in LANGUAGES])
 
 
@@ -45,17 +53,23 @@ def used() -> set[str]:
         texts.update(IN_HTML.findall(content))
         texts.update(IN_SCRIPT.findall(content) if path.suffix == ".js" else [])
         texts.update(text for names in CONTROLS.findall(content) for text in re.findall(r'"(.+?)"', names))
+    texts.update(reasons())
     texts.update(name for group, names in DEFAULT_CLASSES.items() for name in (group, *names))
     texts.update(path.stem.replace("-", " ") for path in (ROOT / "assets" / "examples").glob("*.jpg"))
     return texts
 
 
-def raised(module: ModuleType) -> set[str]:
-    """The parts of what a module's PhotoErrors and ConfigErrors say; what varies must be a value, not in the text."""
-    tree = ast.parse(inspect.getsource(module))
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
-    texts = [eval(ast.unparse(call.args[0]), vars(module)) for call in calls if call.func.id in ERRORS]
-    return {part for text in texts for part in text.removeprefix(OF_FILE).split("; ")}
+def reasons() -> set[str]:
+    """The parts of what is said of a photo or a scale; what varies in a text is a value of it, or this fails."""
+    texts = [eval(text, vars(module)) for module in RAISING for text in calls(module) if "OF_FILE" not in text]
+    return {part for text in texts for part in text.split("; ")}
+
+
+def calls(module: ModuleType) -> Iterator[str]:
+    """The first argument, as source, wherever a module makes an error."""
+    for node in ast.walk(ast.parse(inspect.getsource(module))):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ERRORS:
+            yield ast.unparse(node.args[0])
 
 
 def placeholders(text: str) -> set[str]:
@@ -92,6 +106,25 @@ def test_a_text_without_translation_stays_and_its_values_are_filled_in() -> None
     assert Words("de")("a class of somebody's own {n}", n=3) == "a class of somebody's own 3"
     assert Words("de")("{a}", a="{b}") == "{b}"
     assert Words("de")("Photo {n}", n=3) == "Foto 3"
+
+
+def test_why_a_file_is_no_photo_is_told_in_the_visitors_language_without_the_files_name(tmp_path: Path) -> None:
+    file = tmp_path / "{holiday}; needed.jxl"
+    file.write_bytes(b"\xff\x0a" + bytes(200))
+    with pytest.raises(PhotoError) as caught:
+        photo.read_photo(file)
+    assert str(caught.value) == "{holiday}; needed.jxl: JPEG XL is not read yet: save it as JPEG or PNG"
+    assert Words("en").told(caught.value) == "JPEG XL is not read yet: save it as JPEG or PNG"
+    assert Words("de").told(caught.value) == "JPEG XL wird noch nicht gelesen: bitte als JPEG oder PNG speichern"
+
+
+def test_an_error_that_has_no_translation_is_told_as_it_is() -> None:
+    assert Words("de").told(MtlError("{model}; got 3; needed 4")) == "{model}; got 3; needed 4"
+
+
+def test_an_error_outlives_a_process_with_its_text_and_values() -> None:
+    error = pickle.loads(pickle.dumps(PhotoError("{file}: got {n}", file="{n}", n=3)))
+    assert (str(error), error.text, error.values) == ("{n}: got 3", "{file}: got {n}", {"file": "{n}", "n": 3})
 
 
 @law

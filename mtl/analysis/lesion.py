@@ -141,9 +141,15 @@ def _lesion(
 
 
 def _shrink(shape: np.ndarray) -> tuple[np.ndarray, int]:
-    """(H, W) bool -> its coverage (h, w) float 0..1 with sides of at most MAX_SHAPE_PX, and how many times smaller."""
+    """(H, W) bool -> its coverage (h, w) float 0..1 with sides of at most MAX_SHAPE_PX, and how many times smaller.
+
+    A shape with parts too thin for that stays as it is.
+    """
+    whole = shape.astype(np.float32)
     times = math.ceil(max(shape.shape) / MAX_SHAPE_PX)
-    return downscale_local_mean(shape.astype(np.float32), (times, times)), times
+    small = downscale_local_mean(whole, (times, times))
+    kept = np.count_nonzero(small >= 0.5) * times**2 / np.count_nonzero(shape)
+    return (small, times) if abs(kept - 1) < 0.05 else (whole, 1)
 
 
 def perimeter(shape: np.ndarray) -> float:

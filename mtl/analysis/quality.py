@@ -1,9 +1,8 @@
 """Whether a photo can be trusted to show what it should: sharp, well lit, large enough, the lesion whole.
 
-Each limit was chosen on the validation photos of the three kinds that the shipped model was trained on (249
-dermoscopic close-ups of lesions, 167 of hair, 117 of skin: SHARES says how many of them are flagged), and on the same
-photos spoilt on purpose. All is judged at the longest side MAX_SIDE_PX, about what the network sees: a blur that
-vanishes there is not reported.
+All is judged at the longest side MAX_SIDE_PX, about what the network sees: a blur that vanishes there is not reported.
+The limits were chosen on the 533 validation photos that the shipped model was trained beside (249 dermoscopic photos of
+lesions, 167 of hair, 117 of skin), and on 240 of them spoilt on purpose; each check says how many it flags.
 """
 
 from dataclasses import dataclass
@@ -26,15 +25,15 @@ MIN_SIDE_PX = 180
 MAX_BLUR = 0.55
 BLUR_WINDOW_PX = 11
 MIN_LIGHTNESS = 45
-CLIPPED = 254
+CLIPPED = 254  # of 255
 MAX_CLIPPED_RATIO = 0.3
-MAX_LIGHT_RANGE = 15
-MAX_SCENE_SPREAD = 10
-GLARE_LEVEL = 240
-GLARE_LIGHTNESS = 20
-GLARE_PX = 21
-MAX_GLARE_RATIO = 0.0015
-MIN_CUT_RATIO = 0.02
+MAX_LIGHT_RANGE = 15  # L*
+MAX_SCENE_SPREAD = 10  # L*
+GLARE_LEVEL = 240  # of 255
+GLARE_LIGHTNESS = 20  # L* above what is around
+GLARE_PX = 21  # what is broader is no highlight
+MAX_GLARE_RATIO = 0.0015  # of the photo
+MIN_CUT_RATIO = 0.02  # of an edge
 
 
 @dataclass(frozen=True)
@@ -66,28 +65,45 @@ def assess_quality(photo: np.ndarray, mask: np.ndarray | None = None) -> Quality
         "too small": min(photo.shape[:2]) < MIN_SIDE_PX,
     }
     issues = [QualityIssue(kind) for kind, is_so in found.items() if is_so]
-    edges = cut_edges(lesion, lab[..., 0])
-    return Quality((*issues, QualityIssue("lesion cut off", edges)) if edges else tuple(issues))
+    if edges := cut_edges(lesion, lab[..., 0]):
+        issues.append(QualityIssue("lesion cut off", edges))
+    return Quality(tuple(issues))
 
 
 def is_blurred(lightness: np.ndarray) -> bool:
-    """L* (H, W): Crete et al. 2007, how little a further blur takes from the edges; independent of contrast.
+    """L* (H, W): a further blur takes little from the edges (Crete et al. 2007), whatever their contrast.
+
+    Flags 1 % of lesions and hair and 6 % of skin photos, many of which are soft; blurred by a Gaussian of 2 pixels 75,
+    91 and 99 %, by one of 4 pixels 94, 100 and 100 %. Noise passes for sharpness.
     """
+    if min(lightness.shape) <= BLUR_WINDOW_PX:
+        return False
     return bool(blur_effect(lightness / 100, BLUR_WINDOW_PX) > MAX_BLUR)
 
 
 def is_dark(lightness: np.ndarray) -> bool:
-    """L* (H, W): nearly nothing reaches MIN_LIGHTNESS."""
+    """L* (H, W): nearly nothing reaches MIN_LIGHTNESS, which fairly lit skin of a dark tone does in its lighter parts.
+
+    Flags none; at three stops less light all, at two stops less 76 % of lesions, 23 % of hair and 15 % of skin photos.
+    """
     return bool(np.quantile(lightness, 0.95) < MIN_LIGHTNESS)
 
 
 def is_overexposed(photo: np.ndarray) -> bool:
-    """(H, W, 3) uint8: a channel has reached its end on much of the photo. A white background counts as well."""
+    """(H, W, 3) uint8: a channel has reached its end on much of the photo; a white background counts as well.
+
+    Flags 1 % of lesions and 3 % of hair and skin photos; at one stop more light 58, 54 and 70 %, at 1.6 more 89, 75 and
+    96 %.
+    """
     return bool((photo.max(axis=2) >= CLIPPED).mean() > MAX_CLIPPED_RATIO)
 
 
 def is_unevenly_lit(lightness: np.ndarray, lesion: np.ndarray) -> bool:
-    """L* and lesion (H, W): over what surrounds the lesion, a plane of lightness has a steep slope and fits well."""
+    """L* and lesion (H, W): over what surrounds the lesion, a plane of lightness slopes steeply and fits well.
+
+    Flags 4 % of lesions, no hair and 3 % of skin photos; 95 % of lesions under light that falls off to 30 %, fewer
+    without their mask. In a scene light cannot be told from what there is to see: no plane fits, nothing is flagged.
+    """
     rows, columns = np.nonzero(find_surroundings(lightness, lesion))
     if len(rows) < 0.05 * lightness.size:
         return False
@@ -99,7 +115,11 @@ def is_unevenly_lit(lightness: np.ndarray, lesion: np.ndarray) -> bool:
 
 
 def has_glare(photo: np.ndarray, lab: np.ndarray, lesion: np.ndarray) -> bool:
-    """Photo (H, W, 3) uint8, its CIELAB and lesion: small white spots on skin or lesion, far lighter than around."""
+    """Photo (H, W, 3) uint8, its CIELAB and lesion: small white spots on skin or lesion, far lighter than around.
+
+    Flags no lesions, 5 % of hair and 8 % of skin photos, on which skin does shine; with six drawn highlights of 1 to
+    2 % of the longest side 98, 58 and 74 %.
+    """
     lightness = lab[..., 0]
     spots = (photo.min(axis=2) >= GLARE_LEVEL) & (lightness - grey_opening(lightness, GLARE_PX) > GLARE_LIGHTNESS)
     body = binary_dilation(find_skin(lab, lesion) | lesion, iterations=3)

@@ -59,8 +59,9 @@ def scale_from_ruler(start: tuple[float, float], end: tuple[float, float], lengt
     """
     length_px = math.dist(start, end)
     if not 0 < length_mm < math.inf:
-        needed = "needed more than 0: type what the ruler reads"
-        raise ConfigError("ruler: got a length of {length} mm; " + needed, length=length_mm)
+        raise ConfigError(
+            "ruler: got a length of {length} mm; needed more than 0: type what the ruler reads", length=length_mm
+        )
     if not length_px:
         raise ConfigError("ruler: got the same point twice; needed two: click both ends of a known length on the ruler")
     return Scale(length_mm / length_px, "ruler")

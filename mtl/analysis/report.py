@@ -14,6 +14,7 @@ from mtl.analysis.words import (
     capitalised,
     disclaimer,
     group_words,
+    mask_is_unsure,
     number,
     percent,
     quality_words,
@@ -82,6 +83,8 @@ def _notices(record: Record, t: Translate) -> list[str]:
         notices.append(t("Unlike the training photos: the answers may not hold for this photo."))
     if quality := quality_words(record.quality, t):
         notices.append(t("Photo: {reasons}.").format(reasons=", ".join(quality)))
+    if mask_is_unsure(record):
+        notices.append(t("The mask is unsure: check its outline."))
     if record.corrected:
         notices.append(t("The mask was corrected by hand."))
     return notices

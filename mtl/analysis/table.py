@@ -17,6 +17,7 @@ from mtl.analysis.words import (
     capitalised,
     disclaimer,
     group_words,
+    mask_is_unsure,
     quality_words,
     skin_tone_caveat,
     untranslated,
@@ -315,6 +316,7 @@ def _table_row(record: Record, groups: Sequence[str], scaled: bool, t: Translate
 def _notes(record: Record, t: Translate) -> list[str]:
     notes = {
         t("unlike the training photos"): record.familiarity is not None and record.familiarity.unlike,
+        t("mask unsure"): mask_is_unsure(record),
         t("mask corrected by hand"): record.corrected,
         t("mask not trained"): not has_mask(record),
     }

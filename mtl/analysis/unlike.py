@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from sklearn.covariance import LedoitWolf
@@ -80,4 +80,4 @@ def fit_familiarity(train_features: np.ndarray, val_features: np.ndarray) -> Fam
     whitening = np.linalg.cholesky(covariance.get_precision()).astype(np.float16)
     fitted = FamiliarityModel(mean.astype(np.float32), scale.astype(np.float32), whitening, limit=np.inf)
     limit = float(np.percentile(fitted.distances(val_features), LIMIT_PERCENTILE))
-    return FamiliarityModel(fitted.mean, fitted.scale, fitted.whitening, limit)
+    return replace(fitted, limit=limit)

@@ -8,9 +8,14 @@ from collections.abc import Callable
 
 from mtl.analysis.predict import GroupAnswer
 from mtl.analysis.quality import Quality, QualityIssue
+from mtl.analysis.record import Record
 from mtl.analysis.skin_tone import SkinTone
 
 Translate = Callable[[str], str]
+
+# Below it a mask is called unsure. With the shipped model, on every second of the 249 validation photos of lesions,
+# 11 % are, and 7 of the 8 masks whose Jaccard is below 0.5; mean Jaccard 0.50 of these masks, 0.84 of the others.
+MIN_CERTAINTY = 0.6
 
 
 def untranslated(text: str) -> str:
@@ -75,6 +80,19 @@ def _issue_words(issue: QualityIssue, t: Translate) -> list[str]:
         "too small": t("too small"),
     }
     return [kinds[issue.kind]]
+
+
+def mask_is_unsure(record: Record) -> bool:
+    """Whether the probability map itself expects little overlap of this mask with the truth."""
+    certainty = record.measures.certainty
+    return certainty is not None and record.measures.area_px > 0 and certainty < MIN_CERTAINTY
+
+
+def doubts(record: Record, t: Translate) -> list[str]:
+    """Why not to trust an answer, in a few words each."""
+    unlike = record.familiarity is not None and record.familiarity.unlike
+    found = {t("unlike the training photos"): unlike, t("mask unsure"): mask_is_unsure(record)}
+    return quality_words(record.quality, t) + [words for words, holds in found.items() if holds]
 
 
 def skin_tone_words(tone: SkinTone, t: Translate) -> str:

@@ -47,7 +47,15 @@ HISTORY_LISTS = (
     "val_segmentation_loss",
 )
 # What one takes along of a run, besides the newest sample picture.
-ARCHIVED = ("multitask_best.pth", "config.json", "multitask_history.json", "metrics.jsonl", "log.txt", "run.json")
+ARCHIVED = (
+    "multitask_best.pth",
+    "training_features.safetensors",
+    "config.json",
+    "multitask_history.json",
+    "metrics.jsonl",
+    "log.txt",
+    "run.json",
+)
 UNCOMPRESSED = {".pth", ".png"}  # these would not get smaller
 DELETED = ".deleted-"  # what a folder is called while it is removed, so that half of one is no run
 LOG_TAIL_BYTES = 65_536

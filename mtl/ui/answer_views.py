@@ -8,7 +8,7 @@ from mtl.analysis.lesion import MIN_AREA_RATIO, Lesion, MaskMeasures
 from mtl.analysis.predict import GroupAnswer
 from mtl.analysis.record import Record
 from mtl.analysis.table import has_mask
-from mtl.analysis.words import capitalised, group_words, quality_words, skin_tone_caveat, skin_tone_words
+from mtl.analysis.words import capitalised, doubts, group_words, quality_words, skin_tone_caveat, skin_tone_words
 from mtl.ui.desk import DeskPhoto
 from mtl.ui.texts import Words
 from mtl.ui.views import message
@@ -98,12 +98,6 @@ def caption(photo: DeskPhoto, t: Words) -> str:
     if record.measures.lesions:
         words.append(t("lesion {area}", area=t.percent(record.measures.area_ratio, 1)))
     return ", ".join(words) or t("nothing seen")
-
-
-def doubts(record: Record, t: Words) -> list[str]:
-    """Why not to trust this answer, in a few words each."""
-    unlike = record.familiarity is not None and record.familiarity.unlike
-    return quality_words(record.quality, t) + ([t("unlike the training photos")] if unlike else [])
 
 
 def _seen(record: Record) -> list[GroupAnswer]:

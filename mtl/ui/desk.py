@@ -196,7 +196,7 @@ def analyse_photo(
         threshold=analysis.threshold,
         corrected=False,
         quality=assess_quality(image, analysis.mask),
-        skin_tone=estimate_skin_tone(image, analysis.mask),
+        skin_tone=estimate_skin_tone(image, analysis.mask) if _shows_skin(analysis) else None,
         familiarity=model.familiarity(analysis),
         model=model.identity(model_name),
         name_confidence=name_confidence,
@@ -204,6 +204,12 @@ def analyse_photo(
         at=datetime.now().astimezone(),
         scale=Scale(spacing, "DICOM") if spacing else None,
     )
+
+
+def _shows_skin(analysis: Analysis) -> bool:
+    """Whether what has the colour of skin may be taken for skin: in a photo of hair most of it is hair."""
+    applying = [group.group.lower() for group in analysis.groups if group.applies]
+    return not applying or any("skin" in group for group in applying)
 
 
 def pixels(photo: DeskPhoto) -> np.ndarray:

@@ -29,7 +29,7 @@
       part.setAttribute("aria-label", text);
       if (part.tagName === "BUTTON") part.title = text;
     }
-    each(root, "button, input, [role=toolbar]").forEach(dress);
+    each(root, "[aria-label], [title], button").forEach(dress);
   };
   new MutationObserver((changes) => {
     changes.forEach((change) => change.addedNodes.forEach(translate));

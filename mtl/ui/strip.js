@@ -22,7 +22,7 @@ async function show() {
 
 function made(number) {
   const item = document.createElement("li");
-  item.innerHTML = '<button type="button"><span class="tile"><img alt=""><i></i></span><span class="words"></span></button>';
+  item.innerHTML = '<button type="button"><span class="tile"><img alt=""><i></i><b></b></span><span class="words"></span></button>';
   item.firstChild.addEventListener("click", () => trigger("select", { number }));
   return item;
 }
@@ -32,7 +32,8 @@ function fill(item, number, selected, state, caption, key) {
   button.className = `${state}${number === selected ? " selected" : ""}`;
   button.toggleAttribute("aria-current", number === selected);
   if (number === selected) button.setAttribute("aria-current", "true");
-  button.querySelector(".words").textContent = `${number} ${caption}`;
+  button.querySelector("b").textContent = number;
+  button.querySelector(".words").textContent = caption;
   if (image.dataset.key !== key) {
     image.dataset.key = key;
     image.removeAttribute("src");

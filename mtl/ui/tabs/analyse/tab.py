@@ -110,7 +110,8 @@ def _render(shelf: ModelShelf, all_desks: Desks, examples: list[Path]) -> _Parts
         clear = gr.Button(label("Remove all photos"), size="sm", scale=0, min_width=160, elem_id="mtl-clear")
     stage = render_stage(all_desks, shelf)
     results = render_results(report)
-    pair = render_pair()
+    with results.panel:
+        pair = render_pair()
     return _Parts(
         model, confidence, upload, camera, example_list, progress_bar, stop, go_on, clear, bar, stage, results, pair
     )
