@@ -14,7 +14,7 @@ from scipy.special import ellipe
 from skimage.color import rgb2lab
 from skimage.draw import line
 
-from mtl.analysis.lesion import Lesion, MaskMeasures, area_interval_px, expected_jaccard, find_lesions, measure_mask
+from mtl.analysis.lesion import Lesion, MaskMeasures, area_interval_px, expected_jaccard, measure_mask
 from mtl.analysis.record import scale_from_ruler
 from mtl.errors import ConfigError
 
@@ -112,7 +112,7 @@ blobs = arrays(np.uint8, (12, 12), elements=st.integers(0, 1))
 def test_turning_and_mirroring_change_no_figure(blob: np.ndarray, turns: int, mirrored: bool) -> None:
     mask = np.kron(blob, np.ones((7, 7), np.uint8))
     other = np.rot90(mask[:, ::-1] if mirrored else mask, turns)
-    before, after = ({_figures(lesion) for lesion in find_lesions(each)} for each in (mask, other))
+    before, after = ({_figures(lesion) for lesion in measure_mask(each).lesions} for each in (mask, other))
     assert before == after
 
 
@@ -159,7 +159,7 @@ def test_an_empty_mask_has_nothing() -> None:
 
 
 def test_pixels_that_touch_at_a_corner_are_connected() -> None:
-    assert len(find_lesions(np.kron(np.eye(2, dtype=np.uint8), np.ones((9, 9), np.uint8)))) == 1
+    assert len(measure_mask(np.kron(np.eye(2, dtype=np.uint8), np.ones((9, 9), np.uint8))).lesions) == 1
 
 
 # Shape

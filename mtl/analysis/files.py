@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from mtl.analysis.engine import Engine
-from mtl.analysis.lesion import find_lesions
+from mtl.analysis.lesion import measure_mask
 from mtl.analysis.overlay import draw_overlay
 from mtl.analysis.predict import analyse, to_dict
 from mtl.config import ModelConfig
@@ -77,7 +77,7 @@ def analyse_file(
     photo = read_photo(path)
     [analysis] = analyse([photo], engine, config, threshold=conf_thresh)
     answer = to_dict(analysis, config)
-    lesions = find_lesions(analysis.mask)
+    measures = measure_mask(analysis.mask, photo, analysis.confidence_map, analysis.threshold)
     classification = {"trained": any(config.trained), **answer["classification"]}
     segmentation = {
         "trained": analysis.mask_trained,
@@ -85,11 +85,13 @@ def analyse_file(
         "width": analysis.width,
         "lesion_area_ratio": analysis.lesion_area_ratio,
         "threshold": analysis.threshold,
-        "lesions": [asdict(lesion) for lesion in lesions],
+        "area_interval_px": measures.area_interval_px,
+        "certainty": measures.certainty,
+        "lesions": [asdict(lesion) for lesion in measures.lesions],
     }
     if results:
         _write(analysis.mask * np.uint8(255), results["mask"])
-        _write(draw_overlay(photo, analysis.mask, lesions), results["overlay"])
+        _write(draw_overlay(photo, analysis.mask, measures.lesions), results["overlay"])
     written = {kind: str(result) for kind, result in (results or {}).items()}
     return {"photo": str(path), "classification": classification, "segmentation": segmentation, **written}
 

@@ -76,16 +76,11 @@ def measure_mask(
     )
 
 
-def find_lesions(mask: np.ndarray) -> list[Lesion]:
-    """(H, W) 0/1 -> its lesions, without what needs the photo."""
-    return list(measure_mask(mask).lesions)
-
-
 def area_interval_px(confidence_map: np.ndarray, threshold: float) -> tuple[float, float]:
     """How many pixels are surely lesion, and how many possibly: the area's interval at about 80 %.
 
     The map (H, W) is cut INTERVAL_LOGITS above and below the threshold: at 0.85 and 0.15 for a threshold of 0.5.
-    Chosen by measurement: of the 249 dermoscopic validation photos, the expert's area lay within for 80 %, at a median
+    Chosen by measurement: of the 249 dermoscopic validation photos, the expert's area lay within for 79 %, at a median
     width of -19 % to +28 % of the area.
     """
     levels = (expit(logit(threshold) + INTERVAL_LOGITS), expit(logit(threshold) - INTERVAL_LOGITS))
