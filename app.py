@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -42,7 +43,10 @@ def main() -> None:
     from mtl.ui.launch import launch
 
     checkpoint = args.checkpoint or HERE / "checkpoints" / "default"
-    settings = AppSettings(args.data_root, args.runs_dir, checkpoint, HERE / "assets" / "examples")
+    temporary = Path(named) if (named := os.environ.get("GRADIO_TEMP_DIR")) else None
+    settings = AppSettings(args.data_root, args.runs_dir, checkpoint, HERE / "assets" / "examples", temporary)
+    # As when it is interrupted: visitors' photos are removed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         # One that was named is wanted, so it is told now; without the shipped one the page can still train.
         if args.checkpoint is not None:

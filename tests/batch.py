@@ -69,7 +69,7 @@ def _photos(place: Path, folder: Path | None, count: int) -> list[Path]:
 
 
 def _state(server: psutil.Process, place: Path) -> dict[str, float]:
-    files = [f for part in ("gradio", "mtl-desks-*") for d in place.glob(part) for f in d.rglob("*") if f.is_file()]
+    files = [file for file in (place / "gradio").rglob("*") if file.is_file()]
     size = sum(file.stat().st_size for file in files)
     return {"memory_mb": round(server.memory_info().rss / 1e6), "files": len(files), "files_mb": round(size / 1e6, 1)}
 

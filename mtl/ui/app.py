@@ -1,6 +1,7 @@
 """Puts the tabs together. Nothing happens on import; `build_app` receives what it needs."""
 
 import atexit
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,14 +32,17 @@ class AppSettings:
     runs_dir: Path
     checkpoint: Path
     examples_dir: Path
+    temporary: Path | None = None  # for visitors' photos while their pages are open; unset: the computer's own folder
 
 
 def build_app(settings: AppSettings) -> gr.Blocks:
     """The whole page; no model is loaded before it is asked for."""
     shelf = ModelShelf(settings.checkpoint, settings.runs_dir)
     jobs, watch = JobManager(settings.runs_dir), RunWatch(settings.runs_dir)
-    all_desks = Desks()
+    all_desks = Desks(place=settings.temporary)
     atexit.register(all_desks.close)
+    # Read by every component that is made; a folder of this server alone, so that no other's files are in it.
+    os.environ["GRADIO_TEMP_DIR"] = str(all_desks.transfers)
     # What is uploaded is moved to a desk at once, and what is saved has been downloaded by then: the rest goes.
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(60, 300), fill_width=True) as demo:
         gr.HTML(HEAD)

@@ -326,13 +326,17 @@ def _base64(data: bytes) -> str:
 class Desks:
     """Every open page's desk; safe to call from any thread. What a server that was killed left behind goes too."""
 
-    def __init__(self, kept_s: float = KEPT_S):
+    def __init__(self, kept_s: float = KEPT_S, place: Path | None = None):
+        """place: where temporary files go; unset: the computer's folder for them."""
         self._kept_s = kept_s
         self._desks: dict[str, Desk] = {}
         self._lock = threading.Lock()
-        self._root = Path(tempfile.gettempdir()) / f"mtl-desks-{os.getuid() if hasattr(os, 'getuid') else 0}"
-        self._root.mkdir(mode=0o700, exist_ok=True)
+        user = os.getuid() if hasattr(os, "getuid") else 0
+        self._root = (place or Path(tempfile.gettempdir())) / f"mtl-desks-{user}"
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._remove_orphans()
+        # Where gradio puts uploads and downloads before they are on a desk or saved.
+        self.transfers = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-transfers-", dir=self._root))
 
     def of(self, session: str) -> Desk:
         """The desk of a page, by gradio's name of its session; a new one for a new page."""
@@ -369,6 +373,13 @@ class Desks:
             folders = [self._desks.pop(session).folder for session in gone]
         for folder in folders:
             shutil.rmtree(folder, ignore_errors=True)
+        self._remove_empty_transfers()
+
+    def _remove_empty_transfers(self) -> None:
+        """Gradio empties this folder itself, but for an empty file that it leaves behind with each upload."""
+        for file in self.transfers.glob("tmp*"):
+            if file.is_file() and file.stat().st_size == 0 and time.time() - file.stat().st_mtime >= self._kept_s:
+                file.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Remove all, as when the server ends."""
@@ -377,6 +388,7 @@ class Desks:
         for desk in desks:
             desk.stop()
             shutil.rmtree(desk.folder, ignore_errors=True)
+        shutil.rmtree(self.transfers, ignore_errors=True)
 
     def _remove_orphans(self) -> None:
         for folder in self._root.iterdir():

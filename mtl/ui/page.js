@@ -9,13 +9,13 @@
 
   // What gradio's own controls say in English only.
   const CONTROLS = ["Click to upload or drop files", "Click to Access Webcam", "grant webcam access", "Reset to default value",
-    "Table actions", "Enter text to filter the table", "Copy table data", "Fullscreen"];
+    "Table actions", "Enter text to filter the table", "Copy table data", "Fullscreen", "Warning", "Error", "Close"];
   const dress = (control) => {
-    for (const name of ["aria-label", "title"]) {
-      if (CONTROLS.includes(control.getAttribute(name))) control.setAttribute(name, window.mtl.t(control.getAttribute(name)));
+    const said = [...control.attributes, ...[...control.childNodes].filter((node) => node.nodeType === Node.TEXT_NODE)];
+    for (const part of said) {
+      const text = part.nodeValue.trim();
+      if (CONTROLS.includes(text)) part.nodeValue = window.mtl.t(text);
     }
-    const last = control.lastElementChild?.lastChild; // an icon comes first
-    if (last && CONTROLS.includes(last.textContent.trim())) last.textContent = window.mtl.t(last.textContent.trim());
   };
 
   const each = (root, selector) => [...(root.matches?.(selector) ? [root] : []), ...(root.querySelectorAll?.(selector) || [])];
@@ -29,7 +29,7 @@
       part.setAttribute("aria-label", text);
       if (part.tagName === "BUTTON") part.title = text;
     }
-    each(root, "[aria-label], [title], button").forEach(dress);
+    each(root, "[aria-label], [title], button .wrap, .toast-title").forEach(dress);
   };
   new MutationObserver((changes) => {
     changes.forEach((change) => change.addedNodes.forEach(translate));

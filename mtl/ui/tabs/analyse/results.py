@@ -60,7 +60,7 @@ def render_results(report: gr.Button) -> Results:
             }
             cancel = gr.Button(label("Cancel"), size="sm", visible=False, elem_id="mtl-save-cancel")
         notice = gr.HTML("", elem_id="mtl-save-notice")
-        file = gr.DownloadButton("file", visible="hidden", elem_id="mtl-save")
+        file = gr.DownloadButton("saved file", visible="hidden", elem_id="mtl-save")
     return Results(table, panel, file, notice, {**buttons, "pdf": report}, cancel)
 
 
