@@ -97,6 +97,12 @@ def read_spacing(source: PhotoSource) -> float | None:
         return image.info.get("mm_per_px") if image.format == "DICOM" else None
 
 
+def too_large(path: Path) -> PhotoError:
+    """What is said of a file above MAX_FILE_BYTES."""
+    came, most = f"{path.stat().st_size / 1e6:,.0f}", f"{MAX_FILE_BYTES / 1e6:.0f}"
+    return PhotoError("{size} MB; needed: at most {most} MB, so save it smaller", size=came, most=most)
+
+
 def resize_photo(image: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
     """Resize (H, W, 3) uint8 to `size`, a square's side or (height, width): antialiased, half-pixel aligned."""
     height, width = (size, size) if isinstance(size, int) else size
@@ -145,9 +151,8 @@ def _open(source: PhotoSource) -> Image.Image:
         return _opener(source)(BytesIO(source))
     if not Path(source).is_file():  # a folder or a device is not a file either
         raise PhotoError(f"there is no such file; {NEEDED}")
-    if (size := Path(source).stat().st_size) > MAX_FILE_BYTES:
-        came, most = f"{size / 1e6:,.0f}", f"{MAX_FILE_BYTES / 1e6:.0f}"
-        raise PhotoError("{size} MB; needed: at most {most} MB, so save it smaller", size=came, most=most)
+    if Path(source).stat().st_size > MAX_FILE_BYTES:
+        raise too_large(Path(source))
     return _opener(_head(source))(str(source))
 
 

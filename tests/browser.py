@@ -106,8 +106,10 @@ def opened(
 
 
 def choose(page: "sync_api.Page", box: str, option: str) -> None:
-    page.locator(f"{box} input").click()
-    page.get_by_role("option", name=option, exact=True).click()
+    field = page.locator(f"{box} input")
+    field.click()
+    options = page.locator(f"#{field.get_attribute('aria-controls')}")
+    options.get_by_role("option", name=option, exact=True).click()
 
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float = PATIENCE_MS / 1000) -> None:

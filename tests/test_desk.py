@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -25,7 +26,7 @@ from mtl.analysis.table import Failure
 from mtl.api import MultiTaskModel
 from mtl.checkpoint import Checkpoint
 from mtl.config import ModelConfig
-from mtl.errors import ConfigError, PhotoError
+from mtl.errors import ConfigError, MtlError, PhotoError
 from mtl.ui import desk as desks
 from mtl.ui.desk import MAX_PHOTOS, Desk, DeskPhoto, Desks
 from mtl.ui.tabs.analyse.stage import apply_edit, look, mask_of, photo_of, strip_value, thumbnails_of, viewer_value
@@ -182,7 +183,7 @@ def test_photos_that_come_meanwhile_are_answered_by_the_analysis_at_work(
     assert numbers == [1, 2]
 
 
-def test_another_model_answers_anew_and_forgets_what_was_drawn(
+def test_another_model_answers_anew_and_keeps_what_was_drawn_and_measured(
     desk: Desk, model: MultiTaskModel, tmp_path: Path
 ) -> None:
     notes = tmp_path / "notes.jpg"
@@ -190,12 +191,16 @@ def test_another_model_answers_anew_and_forgets_what_was_drawn(
     desk.take([notes])
     photo = answered_after(desk, model, tmp_path)
     desks.correct(photo, drawn_mask(slice(0, 9), slice(0, 9)))
+    desks.set_scale(photo, (0, 0), (0, 10), 5)
+    assert photo.record
+    before = photo.record
     desk.forget_answers()
     assert [photo.state for photo in desk.photos] == ["failed", "waiting"]
     assert list(desk.analyse_waiting(model, "another")) == [2]
     record = desk.photos[1].record
     assert record
-    assert (record.model.name, record.corrected) == ("another", False)
+    assert (record.model.name, record.corrected) == ("another", True)
+    assert (record.measures, record.scale) == (before.measures, before.scale)
 
 
 def answered_after(desk: Desk, model: MultiTaskModel, folder: Path) -> DeskPhoto:
@@ -351,7 +356,7 @@ def test_the_zip_has_every_outcome_and_masks_of_the_photo_s_size(
         masks = [name for name in bundle.namelist() if name.startswith("masks/")]
         areas = []
         for name in masks:
-            with Image.open(bundle.open(name)) as mask:
+            with bundle.open(name) as file, Image.open(file) as mask:
                 assert mask.size == (WIDTH, HEIGHT)
                 areas.append(np.count_nonzero(mask))
         table = bundle.read("results.csv").decode("utf-8-sig")
@@ -416,7 +421,6 @@ def test_a_desk_goes_some_time_after_its_page_and_not_before(tmp_path: Path) -> 
     assert brief.by_token(left[brief].token) is None
     # A page that comes back has its photos again.
     assert patient.of("left") is left[patient]
-    assert left[patient].left_at is None
     assert brief.of("left") is not left[brief]
     for all_desks in (brief, patient):
         folder = all_desks.of("open").folder
@@ -427,18 +431,60 @@ def test_a_desk_goes_some_time_after_its_page_and_not_before(tmp_path: Path) -> 
 def test_folders_of_dead_processes_are_removed_and_of_living_ones_kept(all_desks: Desks) -> None:
     root = all_desks.of("visitor").folder.parent
     dead = next(pid for pid in range(2**22 - 1, 0, -1) if not psutil.pid_exists(pid))
-    folders = [Path(tempfile.mkdtemp(prefix=f"{pid}-", dir=root)) for pid in (dead, os.getpid(), os.getppid())]
+    started = {pid: round(100 * psutil.Process(pid).create_time()) for pid in (os.getpid(), os.getppid())}
+    # The last is one that was killed before this process was given its number.
+    names = [f"{dead}-1-", *(f"{pid}-{start}-" for pid, start in started.items()), f"{os.getpid()}-1-"]
+    folders = [Path(tempfile.mkdtemp(prefix=name, dir=root)) for name in names]
     for folder in folders:
         a_photo(folder / "photo.png")
     Desks()
-    assert [folder.exists() for folder in folders] == [False, True, True]
-    for folder in folders[1:]:
+    assert [folder.exists() for folder in folders] == [False, True, True, False]
+    for folder in folders[1:3]:
         shutil.rmtree(folder)
 
 
 def test_nobody_else_on_this_computer_can_look_into_a_desk(desk: Desk) -> None:
     assert desk.folder.stat().st_mode & 0o077 == 0
     assert desk.folder.parent.stat().st_mode & 0o077 == 0
+
+
+NONSENSE = (
+    {"kind": "threshold", "threshold": "nan"},
+    {"kind": "threshold"},
+    {"kind": "scale", "points": [[0, 0], [float("nan"), 1]], "mm": 1},
+    {"kind": "scale", "points": [[0, 0], [1e-320, 0]], "mm": 1},
+    {"kind": "scale", "points": [[0, 0], [1, 0]], "mm": 1e308},
+    {"kind": "scale", "points": [[0, 0]], "mm": 1},
+    {"kind": "mask", "mask": "data:image/png;base64,!"},
+    {"kind": "mask", "mask": "data:image/png;base64,QUJD"},
+)
+
+
+@pytest.mark.parametrize("edit", NONSENSE, ids=str)
+def test_nonsense_is_refused_and_changes_nothing(
+    edit: dict[str, Any], desk: Desk, model: MultiTaskModel, tmp_path: Path
+) -> None:
+    photo = answered(desk, model, a_photo(tmp_path / "photo.png"))
+    before = photo.record
+    with pytest.raises(MtlError):
+        apply_edit(photo, edit)
+    assert (photo.record, photo.correction, photo.scale) == (before, b"", None)
+
+
+def test_a_drawn_mask_larger_than_the_page_draws_is_refused(desk: Desk, model: MultiTaskModel, tmp_path: Path) -> None:
+    photo = answered(desk, model, a_photo(tmp_path / "photo.png"))
+    buffer = BytesIO()
+    Image.new("1", (9000, 5500)).save(buffer, "PNG")
+    with pytest.raises(PhotoError, match="9000 x 5500"):
+        desks.correct(photo, buffer.getvalue())
+
+
+def test_removed_photos_never_give_their_names_to_new_ones(desk: Desk, tmp_path: Path) -> None:
+    desk.take([a_photo(tmp_path / "photo.png")])
+    first = desk.photos[0].id
+    desk.clear()
+    desk.take([a_photo(tmp_path / "photo.png")])
+    assert desk.photos[0].id != first
 
 
 @pytest.mark.parametrize("edit", [{}, {"kind": "nonsense"}, {"kind": "mask", "mask": ""}])

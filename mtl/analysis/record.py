@@ -11,6 +11,9 @@ from mtl.analysis.skin_tone import SkinTone
 from mtl.analysis.unlike import Familiarity
 from mtl.errors import ConfigError
 
+# Of any photo of skin, from a microscope's to one of a whole person; beyond it the points were set by mistake.
+MIN_MM_PER_PX, MAX_MM_PER_PX = 1e-5, 100.0
+
 
 @dataclass(frozen=True)
 class ModelIdentity:
@@ -64,4 +67,6 @@ def scale_from_ruler(start: tuple[float, float], end: tuple[float, float], lengt
         )
     if not length_px:
         raise ConfigError("ruler: got the same point twice; needed two: click both ends of a known length on the ruler")
+    if not MIN_MM_PER_PX < length_mm / length_px < MAX_MM_PER_PX:
+        raise ConfigError("ruler: these points and this length fit no photo of skin; set both again")
     return Scale(length_mm / length_px, "ruler")

@@ -3,6 +3,7 @@
 No gradio here.
 """
 
+import math
 import os
 import secrets
 import shutil
@@ -31,14 +32,24 @@ from mtl.analysis.record import Record, Scale, scale_from_ruler
 from mtl.analysis.skin_tone import estimate_skin_tone
 from mtl.analysis.table import Failure
 from mtl.api import MultiTaskModel
-from mtl.errors import PhotoError
-from mtl.photo import read_mask, read_photo, read_spacing, resize_map, resize_photo
+from mtl.errors import ConfigError, PhotoError
+from mtl.photo import (
+    MAX_FILE_BYTES,
+    photo_size,
+    read_mask,
+    read_photo,
+    read_spacing,
+    resize_map,
+    resize_photo,
+    too_large,
+)
 from mtl.ui.texts import Words
 
 SHOWN_PX = 4096  # longest side of a photo on the page: browsers do not paint much more
 THUMBNAIL_PX = 144
 KEPT_S = 300.0  # how long a desk outlives its page: a phone in a pocket, a reload
 MAX_PHOTOS = 500
+MAX_DRAWN_PX = 2048  # of a mask's side; the page draws at half of it
 GONE = "this photo is no longer on the server; add it again"
 
 
@@ -53,6 +64,8 @@ class DeskPhoto:
     error: str = ""
     thumbnail: str = ""  # data URL
     correction: bytes = b""  # the mask as a person drew it, PNG
+    scale: Scale | None = None  # as a person set it; outlives the answer of a model
+    id: str = field(default_factory=lambda: secrets.token_hex(6))  # never given to another photo
     version: int = 0  # counts the thumbnails
 
     @property
@@ -75,6 +88,7 @@ class Desk:
     left_at: float | None = None  # time.monotonic() since when its page is closed
     _lock: threading.Lock = field(default_factory=threading.Lock)  # one analysis at a time
     _generation: int = 0  # counts what makes a running analysis stop
+    editing: threading.RLock = field(default_factory=threading.RLock)  # held by what changes an answer
     _saves: int = 0  # counts what makes a file in the making stop
     _running: int = -1  # the generation that the analysis at work began in
 
@@ -87,9 +101,12 @@ class Desk:
             came = len(self.photos) + len(files)
             raise PhotoError("{came} photos; needed: at most {most}, so remove some", came=came, most=MAX_PHOTOS)
         for file in files:
-            place = self.folder / f"{secrets.token_hex(8)}{file.suffix.lower()[:8]}"
-            shutil.copyfile(file, place)
-            self.photos.append(DeskPhoto(file.name, place))
+            photo = DeskPhoto(file.name, self.folder / f"{secrets.token_hex(8)}{file.suffix.lower()[:8]}")
+            if file.stat().st_size > MAX_FILE_BYTES:  # it would be refused, and copied for nothing
+                photo.error = self.words.told(too_large(file))
+            else:
+                shutil.copyfile(file, photo.path)
+            self.photos.append(photo)
 
     def analyse_waiting(self, model: MultiTaskModel, model_name: str) -> Iterator[int]:
         """Analyse what waits, one by one, and tell each number when its answer is there; ends when it is stopped.
@@ -104,6 +121,7 @@ class Desk:
             while self._generation == generation and (number := self._next_waiting()):
                 if photo := self.photo(number):  # else removed meanwhile
                     analyse_photo(photo, model, model_name, self.name_confidence, self.words)
+                    self.set_name_confidence(self.name_confidence)  # it may have been moved meanwhile
                     yield number
         finally:
             self._lock.release()
@@ -112,6 +130,11 @@ class Desk:
         """Its number: the one that is shown, else the first; 0 where none waits."""
         waiting = [number for number, photo in enumerate(self.photos, start=1) if photo.state == "waiting"]
         return self.selected if self.selected in waiting else next(iter(waiting), 0)
+
+    @property
+    def working(self) -> bool:
+        """Whether an analysis is running that will take up what waits."""
+        return self._lock.locked() and self._running == self._generation
 
     @property
     def waiting(self) -> int:
@@ -133,18 +156,19 @@ class Desk:
             photo.path.unlink(missing_ok=True)
 
     def forget_answers(self) -> None:
-        """All photos wait again, as for another model; what a person drew and measured goes with the answers."""
+        """All photos wait again, as for another model; what a person drew and measured stays."""
         self.stop()
         self.photos = [
-            DeskPhoto(photo.name, photo.path, error="" if photo.record else photo.error) for photo in self.photos
+            DeskPhoto(p.name, p.path, error=p.error, correction=p.correction, scale=p.scale) for p in self.photos
         ]
 
     def set_name_confidence(self, confidence: float) -> None:
         """Below it no class is named, in the answers that are there too."""
-        self.name_confidence = confidence
-        for photo in self.photos:
-            if photo.record:
-                photo.record = replace(photo.record, name_confidence=confidence)
+        with self.editing:
+            self.name_confidence = confidence
+            for photo in self.photos:
+                if photo.record:
+                    photo.record = replace(photo.record, name_confidence=confidence)
 
     @contextmanager
     def saving(self) -> Iterator[Callable[[], bool]]:
@@ -164,8 +188,9 @@ class Desk:
         """What the zip is made of; photos are read when their turn comes."""
         for photo in self.photos:
             if photo.state != "waiting":
-                outcome = photo.record or Failure(photo.name, photo.error)
-                yield BundleItem(outcome, partial(pixels_and_mask, photo))
+                as_it_is = replace(photo)  # what is drawn while the zip is made belongs to the next one
+                outcome = as_it_is.record or Failure(photo.name, photo.error)
+                yield BundleItem(outcome, partial(pixels_and_mask, as_it_is))
 
 
 # ---- one photo
@@ -202,8 +227,11 @@ def analyse_photo(
         name_confidence=name_confidence,
         seconds=time.perf_counter() - start,
         at=datetime.now().astimezone(),
-        scale=Scale(spacing, "DICOM") if spacing else None,
+        scale=photo.scale or (Scale(spacing, "DICOM") if spacing else None),
     )
+    if photo.correction:  # drawn before another model was chosen
+        photo.record = replace(photo.record, corrected=True)
+        _measure(photo)
 
 
 def _shows_skin(analysis: Analysis) -> bool:
@@ -237,6 +265,8 @@ def pixels_and_mask(photo: DeskPhoto) -> tuple[np.ndarray, np.ndarray]:
 def cut_at(photo: DeskPhoto, threshold: float) -> None:
     """Cut the kept map at another probability, and measure again; the network does not run."""
     assert photo.record is not None
+    if not math.isfinite(threshold):
+        raise ConfigError("threshold: got {came}; needed a probability between 0 and 1", came=threshold)
     photo.correction = b""
     photo.record = replace(photo.record, threshold=min(max(threshold, 0.01), 0.99), corrected=False)
     _measure(photo)
@@ -245,21 +275,36 @@ def cut_at(photo: DeskPhoto, threshold: float) -> None:
 def correct(photo: DeskPhoto, drawn: bytes) -> None:
     """Take the mask that a person drew (an encoded picture of any size) and measure it; nothing: the model's again."""
     assert photo.record is not None
-    if drawn:
-        read_mask(drawn)  # raises before anything has changed
-    photo.correction = drawn
+    photo.correction = _kept_mask(drawn) if drawn else b""
     photo.record = replace(photo.record, corrected=bool(drawn))
     _measure(photo)
+
+
+def _kept_mask(drawn: bytes) -> bytes:
+    """A drawn mask as one-bit PNG. Raises PhotoError where it is larger than any that the page draws."""
+    height, width = photo_size(drawn)
+    if max(height, width) > MAX_DRAWN_PX:
+        raise PhotoError(
+            "a drawn mask of {width} x {height} pixels; needed: at most {most} a side",
+            width=width,
+            height=height,
+            most=MAX_DRAWN_PX,
+        )
+    buffer = BytesIO()
+    Image.fromarray(read_mask(drawn) * np.uint8(255)).convert("1").save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def set_scale(photo: DeskPhoto, start: tuple[float, float], end: tuple[float, float], length_mm: float) -> None:
     """Take the scale from two points (row, column) on a ruler. Raises ConfigError where they give none."""
     assert photo.record is not None
-    photo.record = replace(photo.record, scale=scale_from_ruler(start, end, length_mm))
+    photo.scale = scale_from_ruler(start, end, length_mm)
+    photo.record = replace(photo.record, scale=photo.scale)
 
 
 def remove_scale(photo: DeskPhoto) -> None:
     assert photo.record is not None
+    photo.scale = None
     photo.record = replace(photo.record, scale=None)
 
 
@@ -268,7 +313,8 @@ def _measure(photo: DeskPhoto) -> None:
     image, cut = pixels(photo), mask(photo)
     certain = None if photo.correction else replace(photo.analysis).confidence_map
     measures = measure_mask(cut, image, certain, photo.record.threshold)
-    photo.record = replace(photo.record, measures=measures, quality=assess_quality(image, cut))
+    tone = estimate_skin_tone(image, cut) if _shows_skin(photo.analysis) else None
+    photo.record = replace(photo.record, measures=measures, quality=assess_quality(image, cut), skin_tone=tone)
     _set_thumbnail(photo, image, cut)
 
 
@@ -336,16 +382,18 @@ class Desks:
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._remove_orphans()
         # Where gradio puts uploads and downloads before they are on a desk or saved.
-        self.transfers = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-transfers-", dir=self._root))
+        self.transfers = Path(tempfile.mkdtemp(prefix=f"{_own_prefix()}transfers-", dir=self._root))
 
     def of(self, session: str) -> Desk:
         """The desk of a page, by gradio's name of its session; a new one for a new page."""
         with self._lock:
             if session not in self._desks:
-                folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=self._root))
+                folder = Path(tempfile.mkdtemp(prefix=_own_prefix(), dir=self._root))
                 self._desks[session] = Desk(folder)
             desk = self._desks[session]
-            desk.left_at = None
+            if desk.left_at is not None:  # a phone's page that wakes up; nobody may tell again when it goes
+                desk.left_at = time.monotonic()
+                self._sweep_later()
             return desk
 
     def by_token(self, token: str) -> Desk | None:
@@ -361,6 +409,10 @@ class Desks:
             if desk := self._desks.get(session):
                 desk.left_at = time.monotonic()
                 desk.stop()
+                desk.stop_saving()
+        self._sweep_later()
+
+    def _sweep_later(self) -> None:
         timer = threading.Timer(self._kept_s + 1, self.sweep)
         timer.daemon = True
         timer.start()
@@ -373,12 +425,12 @@ class Desks:
             folders = [self._desks.pop(session).folder for session in gone]
         for folder in folders:
             shutil.rmtree(folder, ignore_errors=True)
-        self._remove_empty_transfers()
+        self._remove_old_transfers()
 
-    def _remove_empty_transfers(self) -> None:
-        """Gradio empties this folder itself, but for an empty file that it leaves behind with each upload."""
-        for file in self.transfers.glob("tmp*"):
-            if file.is_file() and file.stat().st_size == 0 and time.time() - file.stat().st_mtime >= self._kept_s:
+    def _remove_old_transfers(self) -> None:
+        """Gradio empties this folder itself, but for what was never handed over, and an empty file an upload."""
+        for file in [file for file in self.transfers.rglob("*") if file.is_file()]:
+            if time.time() - file.stat().st_mtime >= self._kept_s:
                 file.unlink(missing_ok=True)
 
     def close(self) -> None:
@@ -392,6 +444,19 @@ class Desks:
 
     def _remove_orphans(self) -> None:
         for folder in self._root.iterdir():
-            pid = folder.name.partition("-")[0]
-            if pid.isdecimal() and not psutil.pid_exists(int(pid)):
+            pid, started, *_ = [*folder.name.split("-"), ""]
+            if pid.isdecimal() and _start_of(int(pid)) != started:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _own_prefix() -> str:
+    """What this process's folders begin with: its id may be another's after a restart, its start may not."""
+    return f"{os.getpid()}-{_start_of(os.getpid())}-"
+
+
+def _start_of(pid: int) -> str:
+    """When a process was started, in hundredths of a second; empty where there is none."""
+    try:
+        return str(round(100 * psutil.Process(pid).create_time()))
+    except psutil.Error:
+        return ""

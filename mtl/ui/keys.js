@@ -1,6 +1,6 @@
 // O: the lesion on and off. Left and right: the photo before and after. + and -: zoom. Pasted photos are added.
 (() => {
-  const BUSY = "input:not([type=checkbox], [type=radio], [type=file]), textarea, select, [contenteditable], [role=listbox], [role=tab]";
+  const BUSY = "input:not([type=checkbox], [type=file]), textarea, table, .mtl-scroll, [role=grid], select, [contenteditable], [role=listbox], [role=tab]";
   const shown = (element) => element && element.offsetParent !== null;
 
   function step(by) {

@@ -16,6 +16,8 @@
       const text = part.nodeValue.trim();
       if (CONTROLS.includes(text)) part.nodeValue = window.mtl.t(text);
     }
+    // A title alone is no label to a screen reader; the filter of a table has nothing else.
+    if (control.matches("input[title]:not([aria-label])")) control.setAttribute("aria-label", control.title);
   };
 
   const each = (root, selector) => [...(root.matches?.(selector) ? [root] : []), ...(root.querySelectorAll?.(selector) || [])];

@@ -1,22 +1,21 @@
 // The photos on the desk as a list of buttons. Thumbnails are fetched once each; the list itself comes whole each time.
 const { t } = window.mtl;
 const list = element.querySelector("ol");
-const thumbnails = new Map(); // "token/number/version" -> data URL
+const thumbnails = new Map(); // version, which no other photo ever has -> data URL
 
 async function show() {
-  const { token = "", selected = 0, items = [] } = props.value || {};
+  const { token = "", selected = 0, items = [] } = JSON.parse(props.value || "{}");
   while (list.children.length > items.length) list.lastChild.remove();
   while (list.children.length < items.length) list.append(made(list.children.length + 1));
-  items.forEach(([state, caption, version], index) => fill(list.children[index], index + 1, selected, state, caption, `${token}/${index + 1}/${version}`));
-  const missing = items.flatMap(([state, , version], index) => state === "done" && !thumbnails.has(`${token}/${index + 1}/${version}`) ? [[index + 1, version]] : []);
+  items.forEach(([state, caption, version], index) => fill(list.children[index], index + 1, selected, state, caption, version));
+  const missing = items.flatMap(([state, , version], index) => state === "done" && !thumbnails.has(version) ? [[index + 1, version]] : []);
   if (!missing.length) return;
-  missing.forEach(([number, version]) => thumbnails.set(`${token}/${number}/${version}`, ""));
+  missing.forEach(([, version]) => thumbnails.set(version, ""));
   const found = await server.thumbnails({ token, numbers: missing.map(([number]) => number) });
   missing.forEach(([number, version], place) => {
-    const key = `${token}/${number}/${version}`;
-    thumbnails.set(key, found[place]);
+    thumbnails.set(version, found[place]);
     const image = list.children[number - 1]?.querySelector("img");
-    if (image?.dataset.key === key) image.src = found[place];
+    if (image?.dataset.key === version) image.src = found[place];
   });
 }
 
@@ -43,5 +42,6 @@ function fill(item, number, selected, state, caption, key) {
 }
 
 element.querySelector("ol").setAttribute("aria-label", t("Photos"));
+window.mtl.sureToRemove = () => [confirm(t("Remove all photos, with their answers, corrections and scales?"))];
 watch("value", show);
 show();

@@ -12,11 +12,12 @@ let view = null; // the answer that is shown
 let map = null; // { data, width, height, box: [top, left, height, width] of the photo, level }
 let heat = null; // the same, of where the model looked
 let edit = null; // canvas with the drawn mask, white on black
+let fresh = false; // whether the first of the undo list is the model's own mask
 let mode = "", undo = [], points = [], cursor = null;
 let zoom = { scale: 1, x: 0, y: 0 }, fitted = true;
-const photos = new Map(); // "token/number" -> data URL of the last few
+const photos = new Map(); // id -> data URL of the last few
 
-const key = (v) => `${v.token}/${v.number}`;
+const key = (v) => v.id; // numbers are given again when photos are removed
 const floats = (text) => new Float32Array(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
 const toMap = (text, [height, width], box, level) => ({ data: floats(text), width, height, box, level });
 const logit = (p) => Math.log(p / (1 - p));
@@ -26,8 +27,8 @@ const call = (name, extra = {}) => server[name]({ token: view.token, number: vie
 // ---- what is shown
 
 async function show() {
-  const next = props.value;
-  if (!next || !next.number) {
+  const next = JSON.parse(props.value || "{}");
+  if (!next.number) {
     [view, map, edit, heat] = [null, null, null, null];
     image.removeAttribute("src");
     image.alt = "";
@@ -41,12 +42,13 @@ async function show() {
   image.alt = next.alt;
   stage.setAttribute("aria-label", next.alt);
   if (other) {
-    [edit, heat, undo, points] = [null, null, [], []];
+    [edit, heat, undo, points, fresh] = [null, null, [], [], false];
     setMode(mode === "split" && next.logits ? mode : "");
     image.style.visibility = canvas.style.visibility = "hidden";
   }
   named("threshold").value = Math.round(100 * next.threshold);
   named("drop").hidden = !next.scaled;
+  named("threshold").disabled = next.corrected; // cutting the map again would lose what was drawn
   map = next.logits ? toMap(next.logits, next.map_size, next.box, 0) : null;
   if (other) await loadPhoto(next);
   if (view !== next) return; // another photo was chosen meanwhile
@@ -266,6 +268,7 @@ function editMap() {
 
 function beginEdit() {
   if (edit) return;
+  fresh = true;
   const level = logit(threshold());
   edit = editCanvas((context) => {
     const { width, height } = context.canvas;
@@ -292,6 +295,10 @@ function stroke(from, to) {
 }
 
 const snapshot = () => edit && edit.getContext("2d").getImageData(0, 0, edit.width, edit.height);
+function remember() {
+  fresh &&= undo.length < MAX_UNDO;
+  undo = [...undo, snapshot()].slice(-MAX_UNDO);
+}
 const sendMask = () => trigger("edit", { kind: "mask", number: view.number, mask: edit.toDataURL("image/png") });
 
 function paintBrush() {
@@ -306,10 +313,16 @@ function paintBrush() {
 
 // ---- the ruler
 
+function setPoint(place) {
+  points = [...(points.length > 1 ? [] : points), onPhoto(place)];
+  tellRuler();
+  draw();
+}
+
 function paintRuler() {
   const ends = points.map(([x, y]) => [zoom.x + x * zoom.scale, zoom.y + y * zoom.scale]);
   if (ends.length === 2) paintLine(ends, "#ffd84d", 2);
-  for (const [x, y] of ends) paintLine([[x - 7, y], [x + 7, y], [x, y], [x, y - 7], [x, y + 7]], "#ffd84d", 2);
+  for (const [x, y] of cursor ? [...ends, cursor] : ends) paintLine([[x - 7, y], [x + 7, y], [x, y], [x, y - 7], [x, y + 7]], "#ffd84d", 2);
 }
 
 function tellRuler() {
@@ -349,6 +362,7 @@ const actions = {
   fit,
   undo() {
     if (!undo.length || !edit) return;
+    if (undo.length === 1 && fresh) return actions.reset();
     const last = undo.pop();
     if (last) edit.getContext("2d").putImageData(last, 0, 0);
     draw();
@@ -395,14 +409,10 @@ stage.addEventListener("pointerdown", (event) => {
   if (pointers.size > 1) return;
   if (mode === "brush") {
     beginEdit();
-    undo = [...undo, snapshot()].slice(-MAX_UNDO);
+    remember();
     stroke(onPhoto(last), onPhoto(last));
   }
-  if (mode === "ruler") {
-    points = [...(points.length > 1 ? [] : points), onPhoto(last)];
-    tellRuler();
-    draw();
-  }
+  if (mode === "ruler") setPoint(last);
 });
 stage.addEventListener("pointermove", (event) => {
   const now = onStage(event);
@@ -422,6 +432,26 @@ for (const kind of ["pointerup", "pointercancel"]) {
     if (mode === "brush" && edit && !pointers.size) sendMask();
   });
 }
+/** Keys: a zoomed photo is moved by the arrows; so are the brush and the ruler's cross, which Enter sets. */
+stage.addEventListener("keydown", (event) => {
+  const moves = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+  const [x, y] = moves[event.key] || [0, 0];
+  const aims = view?.logits && (mode === "brush" || mode === "ruler");
+  const sets = aims && (event.key === "Enter" || event.key === " ");
+  if (!sets && !(moves[event.key] && (aims || (view && !fitted)))) return;
+  event.preventDefault();
+  event.stopPropagation();
+  cursor ??= [stage.clientWidth / 2, stage.clientHeight / 2];
+  if (sets && mode === "ruler") setPoint(cursor);
+  else if (sets) {
+    beginEdit();
+    remember();
+    stroke(onPhoto(cursor), onPhoto(cursor));
+    sendMask();
+  } else if (aims) cursor = [cursor[0] + x * (event.shiftKey ? 1 : 8), cursor[1] + y * (event.shiftKey ? 1 : 8)];
+  else [zoom.x, zoom.y] = [zoom.x - 40 * x, zoom.y - 40 * y];
+  draw();
+});
 stage.addEventListener("pointerleave", () => { cursor = null; draw(); });
 stage.addEventListener("dblclick", (event) => {
   if (mode !== "brush" && mode !== "ruler") fitted ? zoomBy(Math.max(2, 1 / zoom.scale), ...onStage(event)) : fit();

@@ -11,6 +11,7 @@ from mtl.ui import desk as desks
 from mtl.ui.answer_views import comparison_card
 from mtl.ui.desk import Desks
 from mtl.ui.labels import label
+from mtl.ui.tabs.analyse.stage import desk_of
 from mtl.ui.views import message
 
 SIDE_PX = 700
@@ -40,7 +41,7 @@ def render_pair() -> Pair:
 
 def wire_pair(pair: Pair, all_desks: Desks) -> None:
     def show(first: int | None, second: int | None, request: gr.Request) -> Any:
-        desk = all_desks.of(str(request.session_hash))
+        desk = desk_of(all_desks, request)
         t = desk.words
         photos = [desk.photo(number or 0) for number in (first, second)]
         earlier, later = photos

@@ -1,6 +1,7 @@
 """All photos as a table, and everything that can be saved: CSV, JSON, a zip, a report for one photo."""
 
 import secrets
+import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from mtl.ui import desk as desks
 from mtl.ui.answer_views import progress
 from mtl.ui.desk import Desk, Desks
 from mtl.ui.labels import label
+from mtl.ui.tabs.analyse.stage import desk_of
 
 # The browser is given the link one moment after the event.
 SAVE_JS = "() => setTimeout(() => document.querySelector('#mtl-save').click(), 150)"
@@ -77,7 +79,7 @@ def wire_results(results: Results, all_desks: Desks) -> None:
         prepared.success(None, None, None, js=SAVE_JS)
 
     def cancel(request: gr.Request) -> None:
-        all_desks.of(str(request.session_hash)).stop_saving()
+        desk_of(all_desks, request).stop_saving()
 
     results.cancel.click(cancel, None, None, api_visibility="private", show_progress="hidden", concurrency_limit=None)
 
@@ -91,13 +93,15 @@ def table_value(desk: Desk) -> Any:
 def _preparer(kind: str, all_desks: Desks, cache: Path) -> Callable[[gr.Request], Iterator[tuple[Any, ...]]]:
     def prepare(request: gr.Request) -> Iterator[tuple[Any, ...]]:
         """File, notice and Cancel, as the file is made."""
-        desk = all_desks.of(str(request.session_hash))
+        desk = desk_of(all_desks, request)
         # Under gradio's own folder, which it empties; the name cannot be guessed.
         folder = cache / secrets.token_hex(16)
         folder.mkdir(mode=0o700, parents=True)
+        handed_over = False
         try:
             for step in _WRITERS[kind](desk, folder):
                 if isinstance(step, Path):
+                    handed_over = True
                     yield str(step), "", gr.update(visible=False)
                 else:
                     yield gr.skip(), progress(*step, None, desk.words), gr.update(visible=True)
@@ -105,6 +109,9 @@ def _preparer(kind: str, all_desks: Desks, cache: Path) -> Callable[[gr.Request]
             yield gr.skip(), "", gr.update(visible=False)
             # Not a value: nothing may be downloaded after it.
             raise gr.Error(desk.words.told(error), print_exception=False) from None
+        finally:
+            if not handed_over:
+                shutil.rmtree(folder, ignore_errors=True)
 
     return prepare
 

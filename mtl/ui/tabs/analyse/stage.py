@@ -1,5 +1,6 @@
 """The photo with its lesion, the list of photos beside it and the answer: what they show of a desk."""
 
+import json
 from base64 import b64decode, b64encode
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,13 +9,14 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from mtl.errors import MtlError, PhotoError
-from mtl.frame import photo_region
+from mtl.analysis.record import Record
+from mtl.errors import ConfigError, MtlError, PhotoError
+from mtl.frame import map_to_photo, photo_region
 from mtl.ui import desk as desks
 from mtl.ui.answer_views import alt_text, answer_card, caption, lesion_marks
-from mtl.ui.desk import Desk, DeskPhoto, Desks
+from mtl.ui.desk import MAX_PHOTOS, Desk, DeskPhoto, Desks
 from mtl.ui.models import ModelShelf
-from mtl.ui.texts import Words
+from mtl.ui.texts import Words, words_for
 from mtl.ui.views import empty, message
 
 UI = Path(__file__).parents[2]
@@ -39,7 +41,7 @@ def render_stage(desks_: Desks, shelf: ModelShelf) -> Stage:
     with gr.Row(equal_height=False, elem_id="mtl-stage"):
         with gr.Column(scale=2, min_width=150, elem_id="mtl-strip-column"):
             strip = gr.HTML(
-                {},
+                "",
                 html_template=STRIP_HTML,
                 js_on_load=(UI / "strip.js").read_text(encoding="utf-8"),
                 apply_default_css=False,
@@ -48,7 +50,7 @@ def render_stage(desks_: Desks, shelf: ModelShelf) -> Stage:
             )
         with gr.Column(scale=8, min_width=320):
             viewer = gr.HTML(
-                {},
+                "",
                 html_template=(UI / "viewer.html").read_text(encoding="utf-8"),
                 js_on_load=(UI / "viewer.js").read_text(encoding="utf-8"),
                 apply_default_css=False,
@@ -60,38 +62,59 @@ def render_stage(desks_: Desks, shelf: ModelShelf) -> Stage:
     return Stage(strip, viewer, card)
 
 
+def desk_of(all_desks: Desks, request: gr.Request) -> Desk:
+    """The desk of the page that asks, in its language."""
+    desk = all_desks.of(str(request.session_hash))
+    desk.words = words_for(request.headers.get("accept-language"))
+    return desk
+
+
 # ---- what the parts show
 
 
-def look(desk: Desk) -> tuple[Any, Any, str]:
+def look(desk: Desk) -> tuple[str, str, str]:
     """Strip, viewer and card as the desk stands."""
     return strip_value(desk), viewer_value(desk), card_of(desk)
 
 
-def strip_value(desk: Desk) -> dict[str, Any]:
-    items = [[photo.state, caption(photo, desk.words), photo.version] for photo in desk.photos]
-    return {"token": desk.token, "selected": desk.selected, "items": items}
+# Both as JSON text: a dictionary from a generator is altered in place, in the browser, when the generator sends the
+# next one, and a component that has not yet read it then finds something of each.
 
 
-def viewer_value(desk: Desk) -> dict[str, Any]:
+def strip_value(desk: Desk) -> str:
+    items = [[photo.state, caption(photo, desk.words), f"{photo.id}/{photo.version}"] for photo in desk.photos]
+    return json.dumps({"token": desk.token, "selected": desk.selected, "items": items})
+
+
+def viewer_value(desk: Desk) -> str:
     """All that the viewer needs but the pixels; the map is small: the network's own, 50 KB."""
     photo = desk.photo(desk.selected)
     if photo is None or photo.analysis is None or photo.record is None:
-        return {"number": 0}
+        return json.dumps({"number": 0})
     analysis, record = photo.analysis, photo.record
     logits = analysis.mask_logits if analysis.mask_trained else np.full_like(analysis.mask_logits, -30)
-    return {
+    value = {
         "token": desk.token,
         "number": desk.selected,
+        "id": photo.id,
         "width": record.width,
         "height": record.height,
         "alt": alt_text(desk.selected, photo, desk.words),
-        **_map_value(logits, record.height, record.width, analysis.center_crop, "logits"),
+        **_logits_value(logits, record, analysis.center_crop),
         "threshold": record.threshold,
         "corrected": record.corrected,
         "scaled": record.scale is not None,
         "lesions": lesion_marks(record.measures),
     }
+    return json.dumps(value)
+
+
+def _logits_value(logits: np.ndarray, record: Record, center_crop: bool) -> dict[str, Any]:
+    """The map as the server cuts it: enlarged it is the same anywhere, but shrunk it is not."""
+    if min(record.height, record.width) >= max(logits.shape):
+        return _map_value(logits, record.height, record.width, center_crop, "logits")
+    whole = map_to_photo(logits, record.height, record.width, center_crop, outside=-30.0)
+    return _map_value(whole, record.height, record.width, False, "logits")
 
 
 def _map_value(values: np.ndarray, height: int, width: int, center_crop: bool, name: str) -> dict[str, Any]:
@@ -107,6 +130,8 @@ def card_of(desk: Desk) -> str:
         return answer_card(photo, t)
     if desk.photos:
         return message("quiet", t("Choose a photo"))
+    if desk.selected:
+        return message("quiet", t("The photos are gone"), t("The page was away for too long; add them again."))
     return empty(
         t("Add a photo"),
         t("Drop photos above, paste them, or press an example. They go to the computer that runs this page only."),
@@ -120,7 +145,7 @@ def thumbnails_of(all_desks: Desks) -> Any:
     def thumbnails(asked: dict[str, Any]) -> list[str]:
         """Of the photos with these numbers, as data URLs."""
         desk = all_desks.by_token(str(asked.get("token")))
-        photos = [desk.photo(int(number)) if desk else None for number in asked.get("numbers", [])]
+        photos = [desk.photo(int(number)) if desk else None for number in asked.get("numbers", [])[:MAX_PHOTOS]]
         return [photo.thumbnail if photo else "" for photo in photos]
 
     return thumbnails
@@ -181,11 +206,18 @@ def _asked(all_desks: Desks, asked: dict[str, Any]) -> tuple[DeskPhoto | None, W
 
 def apply_edit(photo: DeskPhoto, edit: dict[str, Any]) -> None:
     """A threshold, a drawn mask or a scale, as the viewer sends it. Raises MtlError."""
+    try:
+        _apply(photo, edit)
+    except (KeyError, TypeError, ValueError, OverflowError):  # the viewer sends none of these
+        raise ConfigError("what was drawn or set could not be read; reload the page") from None
+
+
+def _apply(photo: DeskPhoto, edit: dict[str, Any]) -> None:
     match edit.get("kind"):
         case "threshold":
             desks.cut_at(photo, float(edit["threshold"]))
         case "mask":
-            desks.correct(photo, b64decode(str(edit["mask"]).partition(",")[2]))
+            desks.correct(photo, b64decode(str(edit["mask"]).partition(",")[2], validate=True))
         case "reset":
             desks.correct(photo, b"")
         case "scale":

@@ -18,14 +18,14 @@ from mtl.ui.labels import label
 from mtl.ui.models import ModelShelf
 from mtl.ui.tabs.analyse.pair import Pair, render_pair, wire_pair
 from mtl.ui.tabs.analyse.results import Results, render_report_button, render_results, table_value, wire_results
-from mtl.ui.tabs.analyse.stage import Stage, apply_edit, card_of, look, render_stage, strip_value, viewer_value
-from mtl.ui.texts import words_for
+from mtl.ui.tabs.analyse.stage import Stage, apply_edit, card_of, desk_of, look, render_stage, strip_value, viewer_value
 from mtl.ui.views import message
 
 EXAMPLES_JS = """element.addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (button) trigger("select", { index: Number(button.dataset.index) });
 });"""
+ASK_JS = "() => window.mtl.sureToRemove()"
 EXAMPLE_PX = 96
 TABLE_EVERY_S = 2.0  # while photos are analysed: drawing it anew each time would be most of the work
 AT_ONCE = 2  # visitors whose photos are analysed at a time; more would each wait longer
@@ -49,6 +49,7 @@ class _Parts:
     stop: gr.Button
     go_on: gr.Button
     clear: gr.Button
+    sure: gr.Checkbox  # never seen: what a person answered to "remove all?"
     bar: gr.Row  # what can be done with the photos
     stage: Stage
     results: Results
@@ -100,20 +101,35 @@ def _render(shelf: ModelShelf, all_desks: Desks, examples: list[Path]) -> _Parts
                 camera = gr.Image(
                     sources=["webcam"], type="filepath", label=label("Camera"), height=280, elem_id="mtl-camera"
                 )
-    progress_bar = gr.HTML("", elem_id="mtl-progress")
     with gr.Row(visible=False, elem_id="mtl-bar") as bar:
+        with gr.Column(scale=1, min_width=200):
+            progress_bar = gr.HTML("", elem_id="mtl-progress")
         stop = gr.Button(label("Stop"), size="sm", visible=False, scale=0, min_width=110, elem_id="mtl-stop-analysis")
         go_on = gr.Button(
             label("Analyse the rest"), size="sm", visible=False, scale=0, min_width=160, elem_id="mtl-go-on"
         )
         report = render_report_button()
         clear = gr.Button(label("Remove all photos"), size="sm", scale=0, min_width=160, elem_id="mtl-clear")
+        sure = gr.Checkbox(visible=False)
     stage = render_stage(all_desks, shelf)
     results = render_results(report)
     with results.panel:
         pair = render_pair()
     return _Parts(
-        model, confidence, upload, camera, example_list, progress_bar, stop, go_on, clear, bar, stage, results, pair
+        model,
+        confidence,
+        upload,
+        camera,
+        example_list,
+        progress_bar,
+        stop,
+        go_on,
+        clear,
+        sure,
+        bar,
+        stage,
+        results,
+        pair,
     )
 
 
@@ -141,33 +157,34 @@ def _wire_photos(demo: gr.Blocks, parts: _Parts, shelf: ModelShelf, all_desks: D
     free = private | {"concurrency_limit": None}
 
     def take_files(files: list[str] | None, request: gr.Request) -> tuple[Any, ...]:
-        return None, *_take(all_desks.of(str(request.session_hash)), [Path(file) for file in files or []])
+        return None, *_take(desk_of(all_desks, request), [Path(file) for file in files or []])
 
     def take_picture(file: str | None, request: gr.Request) -> tuple[Any, ...]:
-        return None, *_take(all_desks.of(str(request.session_hash)), [Path(file)] if file else [])
+        return None, *_take(desk_of(all_desks, request), [Path(file)] if file else [])
 
     def take_example(event: gr.EventData, request: gr.Request) -> tuple[Any, ...]:
         place = min(max(int(event.index), 0), len(examples) - 1)
-        return _take(all_desks.of(str(request.session_hash)), [examples[place]])
+        return _take(desk_of(all_desks, request), [examples[place]])
 
     def wait_again(request: gr.Request) -> tuple[Any, ...]:
-        desk = all_desks.of(str(request.session_hash))
+        desk = desk_of(all_desks, request)
         desk.forget_answers()
         return _shown(desk)
 
     def work(model: str, request: gr.Request) -> Iterator[tuple[Any, ...]]:
-        desk = all_desks.of(str(request.session_hash))
+        desk = desk_of(all_desks, request)
         if desk.waiting:
             yield from _work(desk, shelf, model)
 
     def stop(request: gr.Request) -> tuple[Any, ...]:
-        desk = all_desks.of(str(request.session_hash))
+        desk = desk_of(all_desks, request)
         desk.stop()
         return gr.update(visible=False), gr.update(visible=desk.waiting > 0)
 
-    def clear(request: gr.Request) -> tuple[Any, ...]:
-        desk = all_desks.of(str(request.session_hash))
-        desk.clear()
+    def clear(sure: bool, request: gr.Request) -> tuple[Any, ...]:
+        desk = desk_of(all_desks, request)
+        if sure:
+            desk.clear()
         return _shown(desk)
 
     shown, answers = parts.shown, [*parts.shown, parts.results.table, *parts.pair.choices]
@@ -181,16 +198,14 @@ def _wire_photos(demo: gr.Blocks, parts: _Parts, shelf: ModelShelf, all_desks: D
     ):
         event.success(work, parts.model, answers, **queued)
     parts.stop.click(stop, None, [parts.stop, parts.go_on], **free)
-    parts.clear.click(clear, None, shown, **free)
+    parts.clear.click(clear, parts.sure, shown, js=ASK_JS, **free)
     demo.load(_opener(all_desks), None, shown, **free)
     demo.unload(_leaver(all_desks))
 
 
 def _opener(all_desks: Desks) -> Callable[[gr.Request], tuple[Any, ...]]:
     def open_desk(request: gr.Request) -> tuple[Any, ...]:
-        desk = all_desks.of(str(request.session_hash))
-        desk.words = words_for(request.headers.get("accept-language"))
-        return _shown(desk)
+        return _shown(desk_of(all_desks, request))
 
     return open_desk
 
@@ -222,14 +237,13 @@ def _work(desk: Desk, shelf: ModelShelf, model_name: str) -> Iterator[tuple[Any,
         yield *_shown(desk)[:2], problem, *_shown(desk)[3:], gr.skip(), gr.skip(), gr.skip()
         return
     start, drawn_at = time.monotonic(), 0.0
-    yield *_shown(desk, working=True, told=_told(desk, None)), gr.skip(), gr.skip(), gr.skip()
+    table = _answers(desk)
+    yield *_shown(desk), *table
     for done, number in enumerate(desk.analyse_waiting(model, model_name), start=1):
         now = time.monotonic()
-        table: tuple[Any, ...] = (gr.skip(), gr.skip(), gr.skip())
         if now - drawn_at > TABLE_EVERY_S:
             drawn_at, table = now, _answers(desk)
-        told = _told(desk, (now - start) / done * desk.waiting)
-        shown = _shown(desk, working=desk.waiting > 0, told=told)
+        shown = _shown(desk, (now - start) / done * desk.waiting)
         if number != desk.selected:
             shown = (shown[0], gr.skip(), gr.skip(), *shown[3:])
         yield *shown, *table
@@ -242,11 +256,12 @@ def _told(desk: Desk, seconds_left: float | None) -> str:
     return progress(total - desk.waiting, total, seconds_left, desk.words)
 
 
-def _shown(desk: Desk, *, working: bool = False, told: str = "") -> tuple[Any, ...]:
+def _shown(desk: Desk, seconds_left: float | None = None) -> tuple[Any, ...]:
     """For each of `_Parts.shown`."""
+    working = desk.working and desk.waiting > 0
     return (
         *look(desk),
-        told,
+        _told(desk, seconds_left) if working else "",
         gr.update(visible=working),
         gr.update(visible=not working and 0 < desk.waiting < len(desk.photos)),
         gr.update(visible=bool(desk.photos)),
@@ -267,26 +282,29 @@ def _wire_choices(parts: _Parts, all_desks: Desks) -> None:
     free: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
 
     def select(event: gr.EventData, request: gr.Request) -> tuple[Any, ...]:
-        desk = all_desks.of(str(request.session_hash))
+        desk = desk_of(all_desks, request)
         desk.selected = int(event.number)
         return look(desk)
 
     def edit(event: gr.EventData, request: gr.Request) -> tuple[Any, ...]:
-        desk = all_desks.of(str(request.session_hash))
+        desk = desk_of(all_desks, request)
         photo = desk.photo(int(event.number))
         try:
-            if photo is not None and photo.record is not None:
-                apply_edit(photo, event._data)
+            with desk.editing:
+                if photo is not None and photo.record is not None:
+                    apply_edit(photo, event._data)
         except MtlError as error:
             gr.Warning(desk.words.told(error))
         return strip_value(desk), viewer_value(desk), card_of(desk), table_value(desk)
 
     def choose_confidence(confidence: float, request: gr.Request) -> tuple[Any, ...]:
-        desk = all_desks.of(str(request.session_hash))
+        desk = desk_of(all_desks, request)
         desk.set_name_confidence(confidence)
         return *look(desk), table_value(desk)
 
     answers = [*parts.stage.parts, parts.results.table]
+    # The last of what comes while an answer is under way is not dropped: a stroke carries those before it.
+    free["trigger_mode"] = "always_last"
     parts.stage.strip.select(select, None, parts.stage.parts, **free)
     parts.stage.viewer.edit(edit, None, answers, **free)
-    parts.confidence.release(choose_confidence, parts.confidence, answers, **free)
+    parts.confidence.change(choose_confidence, parts.confidence, answers, **free)
