@@ -30,6 +30,8 @@ def _analyse(page: Page) -> None:
     for example in ("hair curly", "hair coily", "mole dark skin", "lesion light skin"):
         page.locator(f"#mtl-examples button[title='{example}']").click()
         expect(page.locator("#mtl-answer")).to_contain_text(example.replace(" ", "-"), timeout=PATIENCE_MS)
+    expect(page.locator("#mtl-strip button.done")).to_have_count(4, timeout=PATIENCE_MS)
+    expect(page.locator("#mtl-viewer .wait")).to_be_hidden(timeout=PATIENCE_MS)
     page.wait_for_timeout(1500)
 
 
