@@ -300,7 +300,15 @@ def test_two_photos_are_compared(full_page: "sync_api.Page", twenty: list[Path])
 # ---- one photo: threshold, opacity, brush, scale
 
 
-def test_opacity_and_style_are_drawn_without_a_question_to_the_server(page: "sync_api.Page") -> None:
+@pytest.fixture(scope="module")
+def shared_page(app: App, browser: "sync_api.Browser") -> "Iterator[sync_api.Page]":
+    """For tests that add a photo of their own and look at that one only."""
+    with opened(app, browser) as page:
+        yield page
+
+
+def test_opacity_and_style_are_drawn_without_a_question_to_the_server(shared_page: "sync_api.Page") -> None:
+    page = shared_page
     try_example(page)
     page.wait_for_timeout(500)
     before, asked = drawing(page), requests_of(page)
@@ -313,7 +321,8 @@ def test_opacity_and_style_are_drawn_without_a_question_to_the_server(page: "syn
     assert asked == []
 
 
-def test_another_threshold_changes_mask_and_measurements_without_the_network(page: "sync_api.Page") -> None:
+def test_another_threshold_changes_mask_and_measurements_without_the_network(shared_page: "sync_api.Page") -> None:
+    page = shared_page
     try_example(page)
     area, before, asked = area_px(page), drawing(page), requests_of(page)
     taken, areas = time_of(page), [area]
@@ -389,7 +398,8 @@ def test_a_corrected_mask_is_there_again_when_its_photo_is_chosen_again(page: "s
     assert area_px(page) > area
 
 
-def test_two_marks_and_their_distance_give_millimetres(page: "sync_api.Page") -> None:
+def test_two_marks_and_their_distance_give_millimetres(shared_page: "sync_api.Page") -> None:
+    page = shared_page
     try_example(page)
     card = answer_of(page)
     tool(page, "ruler").click()
@@ -413,7 +423,8 @@ def test_two_marks_and_their_distance_give_millimetres(page: "sync_api.Page") ->
     sync_api.expect(card).not_to_contain_text("(ruler)")
 
 
-def test_where_the_model_looked_and_before_and_after(page: "sync_api.Page") -> None:
+def test_where_the_model_looked_and_before_and_after(shared_page: "sync_api.Page") -> None:
+    page = shared_page
     try_example(page, 0)
     plain = drawing(page)
     tool(page, "heat").click()
@@ -432,7 +443,8 @@ def test_where_the_model_looked_and_before_and_after(page: "sync_api.Page") -> N
 # ---- photos come and go
 
 
-def test_an_example_shows_the_bars_of_its_group(page: "sync_api.Page") -> None:
+def test_an_example_shows_the_bars_of_its_group(shared_page: "sync_api.Page") -> None:
+    page = shared_page
     try_example(page, 0)
     card = answer_of(page)
     sync_api.expect(card.locator("h2")).to_contain_text(re.compile("hair", re.IGNORECASE))
@@ -468,7 +480,7 @@ def test_stop_keeps_the_rest_waiting_and_the_rest_can_be_analysed_or_removed(
     sync_api.expect(page.locator("#mtl-go-on")).to_be_visible()
     sync_api.expect(page.locator("#mtl-progress .mtl-progress")).to_have_count(0)  # the photo at hand is finished
     waiting = strip(page, "waiting").count()
-    assert 0 < waiting < 6
+    assert 0 < waiting < len(photos)
     page.wait_for_timeout(1000)
     assert strip(page, "waiting").count() == waiting
     page.locator("#mtl-go-on").click()
@@ -477,7 +489,7 @@ def test_stop_keeps_the_rest_waiting_and_the_rest_can_be_analysed_or_removed(
     page.once("dialog", lambda dialog: dialog.dismiss())
     page.locator("#mtl-clear").click()
     page.wait_for_timeout(500)
-    sync_api.expect(strip(page)).to_have_count(8)
+    sync_api.expect(strip(page)).to_have_count(len(photos))
     page.once("dialog", lambda dialog: dialog.accept())
     page.locator("#mtl-clear").click()
     sync_api.expect(answer_of(page)).to_contain_text("Add a photo")
@@ -501,12 +513,12 @@ def test_a_pasted_photo_is_answered(page: "sync_api.Page", lesion_photo: np.ndar
     sync_api.expect(answer_of(page)).to_contain_text("pasted.png")
 
 
-def test_a_name_that_looks_like_html_is_text(page: "sync_api.Page", lesion_photo: np.ndarray, tmp_path: Path) -> None:
-    photo = tmp_path / "my <b>arm & leg.png"
+def test_a_name_is_shown_as_it_is_typed(page: "sync_api.Page", lesion_photo: np.ndarray, tmp_path: Path) -> None:
+    photo = tmp_path / "my arm &amp; leg.png"
     photo.write_bytes(encoded(lesion_photo, "png"))
     upload(page, [photo])
-    sync_api.expect(answer_of(page)).to_contain_text("my barm & leg.png")  # gradio takes "<" out of names
-    sync_api.expect(answer_of(page).locator(".mtl-card > p > b:text-is('arm')")).to_have_count(0)
+    sync_api.expect(answer_of(page)).to_contain_text(photo.name)
+    sync_api.expect(strip(page, "done")).to_have_count(1)
 
 
 def test_a_reloaded_page_starts_empty_and_nothing_of_the_photo_is_in_the_log(

@@ -3,6 +3,7 @@
 No gradio here.
 """
 
+import logging
 import math
 import os
 import secrets
@@ -44,6 +45,8 @@ from mtl.photo import (
     too_large,
 )
 from mtl.ui.texts import Words
+
+log = logging.getLogger(__name__)
 
 SHOWN_PX = 4096  # longest side of a photo on the page: browsers do not paint much more
 THUMBNAIL_PX = 144
@@ -120,11 +123,18 @@ class Desk:
             generation = self._running = self._generation
             while self._generation == generation and (number := self._next_waiting()):
                 if photo := self.photo(number):  # else removed meanwhile
-                    analyse_photo(photo, model, model_name, self.name_confidence, self.words)
+                    self._answer(photo, model, model_name)
                     self.set_name_confidence(self.name_confidence)  # it may have been moved meanwhile
                     yield number
         finally:
             self._lock.release()
+
+    def _answer(self, photo: DeskPhoto, model: MultiTaskModel, model_name: str) -> None:
+        try:
+            analyse_photo(photo, model, model_name, self.name_confidence, self.words)
+        except Exception:  # what nobody foresaw must not keep the other photos from their answers
+            log.exception("a photo could not be analysed")
+            photo.error = self.words("a fault of this program; the log of the server has it")
 
     def _next_waiting(self) -> int:
         """Its number: the one that is shown, else the first; 0 where none waits."""

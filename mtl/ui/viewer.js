@@ -52,8 +52,9 @@ async function show() {
   map = next.logits ? toMap(next.logits, next.map_size, next.box, 0) : null;
   if (other) await loadPhoto(next);
   if (view !== next) return; // another photo was chosen meanwhile
-  if (!next.corrected) edit = null;
-  else if (!edit) edit = await maskCanvas((await call("mask")).url);
+  // What was drawn while this answer was on its way is sent next.
+  if (!next.corrected && !undo.length) edit = null;
+  else if (next.corrected && !edit) edit = await maskCanvas((await call("mask")).url);
   draw();
 }
 

@@ -24,7 +24,7 @@ from mtl.ui.labels import label
 from mtl.ui.tabs.analyse.stage import desk_of
 
 # The browser is given the link one moment after the event.
-SAVE_JS = "() => setTimeout(() => document.querySelector('#mtl-save').click(), 150)"
+SAVE_JS = "() => setTimeout(() => document.querySelector('#mtl-saved-file').click(), 150)"
 
 SAVE_STEP_S = 0.5  # between two looks at how far the zip is
 
@@ -62,7 +62,7 @@ def render_results(report: gr.Button) -> Results:
             }
             cancel = gr.Button(label("Cancel"), size="sm", visible=False, elem_id="mtl-save-cancel")
         notice = gr.HTML("", elem_id="mtl-save-notice")
-        file = gr.DownloadButton("saved file", visible="hidden", elem_id="mtl-save")
+        file = gr.DownloadButton("saved file", visible="hidden", elem_id="mtl-saved-file")
     return Results(table, panel, file, notice, {**buttons, "pdf": report}, cancel)
 
 

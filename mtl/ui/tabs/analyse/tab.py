@@ -76,19 +76,20 @@ def _render(shelf: ModelShelf, all_desks: Desks, examples: list[Path]) -> _Parts
     with gr.Row(equal_height=False, elem_id="mtl-intake"):
         with gr.Column(scale=3, min_width=300):
             upload = gr.File(file_count="multiple", label=label("Photos"), height=150, elem_id="mtl-upload")
+            # Not within what folds: a part that is not on the page tells nobody that it was changed.
+            model = gr.Dropdown(
+                shelf.names(),
+                value=shelf.first,
+                label=label("Model"),
+                elem_id="mtl-model",
+                interactive=True,
+                filterable=False,
+                min_width=200,
+            )
         with gr.Column(scale=5, min_width=300):
             example_list = gr.HTML(_example_buttons(examples), js_on_load=EXAMPLES_JS, elem_id="mtl-examples")
             with gr.Accordion(label("Camera and settings"), open=False, elem_id="mtl-more"):
                 with gr.Row():
-                    model = gr.Dropdown(
-                        shelf.names(),
-                        value=shelf.first,
-                        label=label("Model"),
-                        elem_id="mtl-model",
-                        interactive=True,
-                        filterable=False,
-                        min_width=200,
-                    )
                     confidence = gr.Slider(
                         0.0,
                         1.0,
