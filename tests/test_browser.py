@@ -128,7 +128,7 @@ def test_start_reload_second_browser_stop_resume_finish_and_use(
     page.locator("#mtl-use").click()
     page.locator("#mtl-examples button").first.click()
     sync_api.expect(page.locator("#mtl-answer h2")).to_be_visible()
-    assert page.locator("#mtl-model input").input_value() == run.name
+    sync_api.expect(page.locator("#mtl-answer details").last).to_contain_text(f"{run.name}, revision")
 
 
 def test_of_two_starts_at_once_one_runs_and_the_other_is_told_which(
@@ -167,6 +167,7 @@ def test_a_failed_run_says_why_and_shows_the_end_of_its_log(app: App, page: "syn
     sync_api.expect(card.locator("pre")).to_contain_text(broken.name)
     sync_api.expect(page.locator("#mtl-start")).to_be_enabled()
     sync_api.expect(page.locator("#mtl-resume")).to_be_disabled()
+    shutil.rmtree(folder)
 
 
 def test_a_killed_server_leaves_a_run_that_reads_as_interrupted_and_can_be_resumed(

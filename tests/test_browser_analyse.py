@@ -17,6 +17,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from browser import ROOT, App, choose, needs_chromium, opened, sync_api
 from PIL import ExifTags, Image
+from test_browser import write_run
 from test_dicom import dicom
 
 from mtl.analysis.words import disclaimer, untranslated
@@ -571,6 +572,8 @@ def serious_findings(page: "sync_api.Page") -> list[str]:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(app: App, browser: "sync_api.Browser", scheme: str) -> None:
+    failed, stopped = write_run(app, "failed"), write_run(app, "stopped")
+    failed.update(state="failed", message="why")
     with opened(app, browser, scheme=scheme) as page:
         states: dict[str, Callable[[sync_api.Page], None]] = {
             "empty": lambda page: None,
@@ -581,6 +584,8 @@ def test_axe_finds_nothing_serious(app: App, browser: "sync_api.Browser", scheme
             reach(page)
             page.wait_for_timeout(400)  # what fades in has its colours then
             assert serious_findings(page) == [], state
+    for run in (failed, stopped):
+        run.delete()
 
 
 def show_answers(page: "sync_api.Page") -> None:
@@ -597,7 +602,10 @@ def show_answers(page: "sync_api.Page") -> None:
 
 
 def unfold_training(page: "sync_api.Page") -> None:
+    """With the curves of a run, and the list of runs."""
     page.get_by_role("tab", name="Train").click()
+    sync_api.expect(page.locator("#mtl-run-card")).to_contain_text("stopped")
+    page.wait_for_selector("#mtl-plot-0 svg.marks .mark-line path")
     for button in page.locator("#mtl-train button.label-wrap").all():
         if button.is_visible():
             button.click()

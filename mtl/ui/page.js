@@ -31,6 +31,8 @@
       part.setAttribute("aria-label", text);
       if (part.tagName === "BUTTON") part.title = text;
     }
+    // What a plot has under the pointer says nothing to a screen reader; its axes and lines do.
+    each(root, "g[role=graphics-symbol]:not([aria-label])").forEach((mark) => mark.setAttribute("aria-hidden", "true"));
     each(root, "[aria-label], [title], button .wrap, .toast-title").forEach(dress);
   };
   new MutationObserver((changes) => {
