@@ -501,6 +501,25 @@ def test_stop_keeps_the_rest_waiting_and_the_rest_can_be_analysed_or_removed(
     sync_api.expect(strip(page)).to_have_count(1)
 
 
+def test_a_comparison_goes_with_its_photos(page: "sync_api.Page") -> None:
+    try_example(page)
+    try_example(page, 0)
+    sync_api.expect(strip(page, "done")).to_have_count(2)
+    page.get_by_role("button", name="Compare two photos of one lesion").click()
+    choose(page, "#mtl-pair-first", f"1 {EXAMPLES[LESION_EXAMPLE].name}")
+    choose(page, "#mtl-pair-second", f"2 {EXAMPLES[0].name}")
+    page.locator("#mtl-pair-compare").click()
+    pictures = page.locator("#mtl-pair-card img")
+    sync_api.expect(pictures).to_have_count(2)
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.locator("#mtl-clear").click()
+    sync_api.expect(answer_of(page)).to_contain_text("Add a photo")
+    try_example(page, 1)
+    sync_api.expect(strip(page, "done")).to_have_count(1)
+    page.wait_for_timeout(1000)
+    sync_api.expect(pictures).to_have_count(0)
+
+
 def test_a_pasted_photo_is_answered(page: "sync_api.Page", lesion_photo: np.ndarray) -> None:
     page.evaluate(
         """(data) => {

@@ -19,18 +19,19 @@ from datetime import datetime
 from functools import partial
 from io import BytesIO
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import psutil
 from PIL import Image
 
 from mtl.analysis.bundle import BundleItem
-from mtl.analysis.lesion import measure_mask
+from mtl.analysis.lesion import MaskMeasures, measure_mask
 from mtl.analysis.overlay import draw_overlay
 from mtl.analysis.predict import NAME_CONFIDENCE, Analysis
-from mtl.analysis.quality import assess_quality
+from mtl.analysis.quality import Quality, assess_quality
 from mtl.analysis.record import Record, Scale, scale_from_ruler
-from mtl.analysis.skin_tone import estimate_skin_tone
+from mtl.analysis.skin_tone import SkinTone, estimate_skin_tone
 from mtl.analysis.table import Failure
 from mtl.api import MultiTaskModel
 from mtl.errors import ConfigError, PhotoError
@@ -219,7 +220,7 @@ def analyse_photo(
         return
     analysis = model.analyze(image)
     photo.analysis = replace(analysis)  # afresh: without the maps of the photo's size that are filled in below
-    measures = measure_mask(analysis.mask, image, analysis.confidence_map, analysis.threshold)
+    judged = _judge(analysis, image, analysis.mask, analysis.confidence_map, analysis.threshold)
     _set_thumbnail(photo, image, analysis.mask)
     photo.record = Record(
         name=photo.name,
@@ -227,11 +228,11 @@ def analyse_photo(
         width=analysis.width,
         groups=analysis.groups,
         mask_trained=analysis.mask_trained,
-        measures=measures,
+        measures=judged.measures,
         threshold=analysis.threshold,
         corrected=False,
-        quality=assess_quality(image, analysis.mask),
-        skin_tone=estimate_skin_tone(image, analysis.mask) if _shows_skin(analysis) else None,
+        quality=judged.quality,
+        skin_tone=judged.skin_tone,
         familiarity=model.familiarity(analysis),
         model=model.identity(model_name),
         name_confidence=name_confidence,
@@ -242,6 +243,25 @@ def analyse_photo(
     if photo.correction:  # drawn before another model was chosen
         photo.record = replace(photo.record, corrected=True)
         _measure(photo)
+
+
+class _Judgement(NamedTuple):
+    """All of a record that hangs on the mask."""
+
+    measures: MaskMeasures
+    quality: Quality
+    skin_tone: SkinTone | None
+
+
+def _judge(
+    analysis: Analysis, image: np.ndarray, cut: np.ndarray, certain: np.ndarray | None, threshold: float
+) -> _Judgement:
+    """Of a photo and its mask `cut`; `certain` is the probability map, None for a mask drawn by hand."""
+    return _Judgement(
+        measure_mask(cut, image, certain, threshold),
+        assess_quality(image, cut),
+        estimate_skin_tone(image, cut) if _shows_skin(analysis) else None,
+    )
 
 
 def _shows_skin(analysis: Analysis) -> bool:
@@ -260,7 +280,8 @@ def pixels(photo: DeskPhoto) -> np.ndarray:
 def mask(photo: DeskPhoto) -> np.ndarray:
     """The mask (H, W) 0/1 at the photo's size: the one that was drawn, else the map's at the chosen threshold."""
     analysis, record = photo.analysis, photo.record
-    assert analysis is not None and record is not None  # noqa: PT018
+    assert analysis is not None
+    assert record is not None
     if photo.correction:
         drawn = read_mask(photo.correction).astype(np.float32)
         return (resize_map(drawn, record.height, record.width) >= 0.5).astype(np.uint8)
@@ -319,12 +340,12 @@ def remove_scale(photo: DeskPhoto) -> None:
 
 
 def _measure(photo: DeskPhoto) -> None:
-    assert photo.analysis is not None and photo.record is not None  # noqa: PT018
+    assert photo.analysis is not None
+    assert photo.record is not None
     image, cut = pixels(photo), mask(photo)
     certain = None if photo.correction else replace(photo.analysis).confidence_map
-    measures = measure_mask(cut, image, certain, photo.record.threshold)
-    tone = estimate_skin_tone(image, cut) if _shows_skin(photo.analysis) else None
-    photo.record = replace(photo.record, measures=measures, quality=assess_quality(image, cut), skin_tone=tone)
+    judged = _judge(photo.analysis, image, cut, certain, photo.record.threshold)
+    photo.record = replace(photo.record, **judged._asdict())
     _set_thumbnail(photo, image, cut)
 
 

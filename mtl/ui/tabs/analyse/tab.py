@@ -170,7 +170,7 @@ def _wire_photos(demo: gr.Blocks, parts: _Parts, shelf: ModelShelf, all_desks: D
     def wait_again(request: gr.Request) -> tuple[Any, ...]:
         desk = desk_of(all_desks, request)
         desk.forget_answers()
-        return _shown(desk)
+        return *_shown(desk), *_answers(desk), ""
 
     def work(model: str, request: gr.Request) -> Iterator[tuple[Any, ...]]:
         desk = desk_of(all_desks, request)
@@ -184,9 +184,11 @@ def _wire_photos(demo: gr.Blocks, parts: _Parts, shelf: ModelShelf, all_desks: D
 
     def clear(sure: bool, request: gr.Request) -> tuple[Any, ...]:
         desk = desk_of(all_desks, request)
-        if sure:
-            desk.clear()
-        return _shown(desk)
+        if not sure:
+            return *_shown(desk), gr.skip(), gr.skip(), gr.skip(), gr.skip()
+        desk.clear()
+        # What was compared goes too: the next photos may be another person's.
+        return *_shown(desk), *_answers(desk), ""
 
     shown, answers = parts.shown, [*parts.shown, parts.results.table, *parts.pair.choices]
     for event in (
@@ -194,12 +196,12 @@ def _wire_photos(demo: gr.Blocks, parts: _Parts, shelf: ModelShelf, all_desks: D
         parts.camera.input(take_picture, parts.camera, [parts.camera, *shown], **free),
         parts.examples.select(take_example, None, shown, **free),
         # Also where the Train tab chose the model.
-        parts.model.change(wait_again, None, shown, **free),
+        parts.model.change(wait_again, None, [*answers, parts.pair.card], **free),
         parts.go_on.click(lambda: gr.update(visible=False), None, parts.go_on, **free),
     ):
         event.success(work, parts.model, answers, **queued)
     parts.stop.click(stop, None, [parts.stop, parts.go_on], **free)
-    parts.clear.click(clear, parts.sure, shown, js=ASK_JS, **free)
+    parts.clear.click(clear, parts.sure, [*answers, parts.pair.card], js=ASK_JS, **free)
     demo.load(_opener(all_desks), None, shown, **free)
     demo.unload(_leaver(all_desks))
 
@@ -273,7 +275,8 @@ def _shown(desk: Desk, seconds_left: float | None = None) -> tuple[Any, ...]:
 def _answers(desk: Desk) -> tuple[Any, ...]:
     """The table, and the two choices of the comparison."""
     choices = [(f"{n} {p.name}", n) for n, p in enumerate(desk.photos, start=1) if p.record]
-    return table_value(desk), gr.update(choices=choices), gr.update(choices=choices)
+    update = gr.update(choices=choices) if choices else gr.update(choices=[], value=None)
+    return table_value(desk), update, update
 
 
 # ---- what a person chooses and draws
