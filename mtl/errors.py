@@ -11,7 +11,17 @@ MtlError
 │   ├── DivergedError     a loss or gradient that is not finite
 │   └── MemoryLimitError  a batch that does not fit into the memory, however it is cut
 ├── DiskFullError     no space left to write to
-└── AddressError      an address or port that the page cannot be served at
+├── AddressError      an address or port that the page cannot be served at
+├── RequestError      a request that a program sent: too large, too many, without a photo
+├── ExportError       a network that cannot be written in another format, or that answers otherwise there
+└── HubError          what the Hugging Face Hub refused, or a name that it cannot have
+    ├── HubConnectionError   no answer: no network, refused, nothing sent, too slow
+    ├── HubAccessError       401 and 403: no token, a wrong one, or one without that right
+    ├── HubNotFoundError     404: no such repository, revision or file, or a private one
+    ├── HubConflictError     409 and 412: somebody else has changed it meanwhile
+    ├── HubBusyError         429 and 5xx: it asks to wait, or has a fault
+    ├── HubFileError         a file that came truncated, or with another hash than the Hub's
+    └── TransferCancelledError
 """
 
 
@@ -71,4 +81,44 @@ class DiskFullError(MtlError):
 
 
 class AddressError(MtlError):
+    pass
+
+
+class RequestError(MtlError):
+    pass
+
+
+class ExportError(MtlError):
+    pass
+
+
+class HubError(MtlError):
+    pass
+
+
+class HubConnectionError(HubError):
+    pass
+
+
+class HubAccessError(HubError):
+    pass
+
+
+class HubNotFoundError(HubError):
+    pass
+
+
+class HubConflictError(HubError):
+    pass
+
+
+class HubBusyError(HubError):
+    pass
+
+
+class HubFileError(HubError):
+    pass
+
+
+class TransferCancelledError(HubError):
     pass

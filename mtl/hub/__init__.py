@@ -1,0 +1,1 @@
+"""Models travel: to the Hugging Face Hub and back."""
