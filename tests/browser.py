@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from planted import PLANTED_TOKEN
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: the page is not tested")
 
@@ -100,9 +101,11 @@ def opened(
     page.goto(app.url)
     page.wait_for_selector("#mtl-examples img")
     yield page
+    told = page.content() + app.log()
     context.close()
-    assert not errors
-    assert "Traceback" not in app.log()
+    assert not errors, errors
+    assert "Traceback" not in told
+    assert PLANTED_TOKEN not in told
 
 
 def choose(page: "sync_api.Page", box: str, option: str) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from builders import write_folder
+from planted import PLANTED_TOKEN, files_with
 
 from mtl.training.run import Run
 
@@ -22,7 +23,18 @@ def own_temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
         folder = str(tmp_path_factory.mktemp("temporary"))
         patch.setenv("TMPDIR", folder)  # what processes inherit
         patch.setattr(tempfile, "tempdir", folder)
+        patch.setenv("HF_TOKEN", PLANTED_TOKEN)
         yield
+        assert files_with(PLANTED_TOKEN, tmp_path_factory.getbasetemp()) == []
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    """What a test wrote goes with it, so it is searched for the planted token before."""
+    folder = getattr(item, "funcargs", {}).get("tmp_path")
+    found = files_with(PLANTED_TOKEN, folder) if folder else []
+    yield
+    assert found == [], f"the planted token was written to {', '.join(map(str, found))}"
 
 
 @pytest.fixture(scope="session")
