@@ -1,5 +1,10 @@
 """What other programs import: `MultiTaskModel` and `SkinAnalyzer`."""
 
+import os
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -8,17 +13,31 @@ import numpy as np
 from torch import Tensor
 
 from mtl.analysis.attention import grad_cam
-from mtl.analysis.engine import EagerEngine
-from mtl.analysis.predict import NAME_CONFIDENCE, Analysis, GroupAnswer, analyse, to_dict
-from mtl.analysis.record import ModelIdentity
+from mtl.analysis.engine import make_engine
+from mtl.analysis.judge import judge
+from mtl.analysis.predict import NAME_CONFIDENCE, Analysis, GroupAnswer, analyse, require_name_confidence, to_dict
+from mtl.analysis.record import ModelIdentity, Record, Scale
 from mtl.analysis.unlike import Familiarity, FamiliarityModel
-from mtl.checkpoint import Checkpoint, read_checkpoint
+from mtl.checkpoint import Checkpoint, read_checkpoint, weights_revision, write_folder
 from mtl.device import choose_device
-from mtl.errors import CheckpointError, ConfigError
+from mtl.errors import CheckpointError, ConfigError, HubNotFoundError
 from mtl.frame import photo_to_square
-from mtl.photo import PhotoSource, read_photo
+from mtl.hub.pull import find_pulled, resolve
+from mtl.hub.push import push
+from mtl.hub.reference import is_reference, parse_reference
+from mtl.photo import PhotoSource, read_photo, read_spacing
 
 DEFAULT_CHECKPOINT = Path(__file__).parent.parent / "checkpoints" / "default"
+LESION_THRESHOLD = 0.01  # a photo has lesions above this covered share of it, where the caller does not set another
+
+
+@dataclass(frozen=True)
+class Examination:
+    """One photo with all that is known of it."""
+
+    analysis: Analysis
+    image: np.ndarray  # (H, W, 3) uint8, upright sRGB
+    record: Record
 
 
 class MultiTaskModel:
@@ -29,25 +48,100 @@ class MultiTaskModel:
     result["classification"]["predicted_class"], result["segmentation"]["mask"]
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: str = "auto"):
+    def __init__(self, checkpoint: Checkpoint, device: str = "auto", *, source: Path | None = None):
+        """source: the file or folder that the checkpoint was read from, so that it can be pushed with all beside it."""
         self.checkpoint = checkpoint
+        self.source = source
         self.config = checkpoint.model_config
         self.network = checkpoint.network()
         self._to(device)
 
     @classmethod
     def load(cls, source: str | Path | None = None, device: str = "auto") -> "MultiTaskModel":
-        """Load a `.pth` file or a folder (a run's, or one with model.safetensors); nothing: the shipped model.
+        """Load a `.pth` file, a folder (a run's, or one with model.safetensors) or `hf://owner/name[@revision]`.
 
-        Raises CheckpointError where it cannot be read or does not fit, DeviceError where the device is not there.
+        Nothing: the shipped model. From the Hub it comes into the checkpoints folder ($MTL_CHECKPOINTS_DIR, else the
+        shipped model's neighbours); where the Hub cannot be reached, what was pulled before is taken. Raises
+        CheckpointError where it cannot be read or does not fit, HubError where it cannot be had, DeviceError where the
+        device is not there.
         """
         if source == "":  # an unset variable of a script: neither the shipped model nor the current folder is meant
             raise CheckpointError("checkpoint: got an empty path; name a .pth file or a folder, or leave it out")
-        return cls(read_checkpoint(DEFAULT_CHECKPOINT if source is None else source), device)
+        if is_reference(source):
+            return cls.from_pretrained(str(source), device=device)
+        path = DEFAULT_CHECKPOINT if source is None else Path(source)
+        return cls(read_checkpoint(path), device, source=path)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        device: str = "auto",
+    ) -> "MultiTaskModel":
+        """Load `owner/name` from the Hub at a branch, tag or commit, or a folder; the weights must fit exactly.
+
+        cache_dir: where it is kept; unset: as `load` does. local_files_only: what was pulled before, without a request.
+        """
+        if not is_reference(name_or_path) and Path(name_or_path).exists():
+            return cls.load(name_or_path, device)
+        reference = parse_reference(str(name_or_path), revision)
+        folder = Path(cache_dir or os.environ.get("MTL_CHECKPOINTS_DIR") or DEFAULT_CHECKPOINT.parent)
+        pulled = find_pulled(reference, folder) if local_files_only else resolve(reference, folder, token=token)
+        if pulled is None:
+            raise HubNotFoundError(f"{reference}: it was not pulled before; leave local_files_only out to pull it now")
+        return cls(read_checkpoint(pulled.path), device, source=pulled.path)
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Write model.safetensors and config.json, as the network is now; `from_pretrained` reads the folder."""
+        # Where the training photos lie in feature space is known for the weights that were loaded only.
+        features = self.checkpoint.training_features if self._is_as_loaded() else None
+        write_folder(Path(folder), replace(self.checkpoint, state_dict=self._weights(), training_features=features))
+        return Path(folder)
+
+    def _is_as_loaded(self) -> bool:
+        return weights_revision(self._weights()) == self.checkpoint.revision
+
+    def _weights(self) -> dict[str, Tensor]:
+        """As they are now, on the CPU."""
+        return {key: value.detach().cpu() for key, value in self.network.state_dict().items()}
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        commit_message: str | None = None,
+        private: bool = True,
+        token: str | None = None,
+        tag: str | None = None,
+        license: str | None = None,
+        overwrite: bool = False,
+    ) -> str:
+        """Push it with its card to `owner/name`, made where missing, and return its address on the Hub.
+
+        What was loaded from a file goes with the history and evaluation beside it; a network that was changed since
+        goes alone. overwrite: also onto a head that somebody else has put there. Raises HubError.
+        """
+        with tempfile.TemporaryDirectory(prefix="mtl-") as folder:
+            source = self.source if self.source and self._is_as_loaded() else self.save_pretrained(folder)
+            return push(
+                source,
+                repo_id,
+                message=commit_message,
+                tag=tag,
+                private=private,
+                license=license,
+                overwrite=overwrite,
+                token=token,
+            ).url
 
     def _to(self, device: str) -> None:
         self.device = choose_device(device)
-        self.engine = EagerEngine(self.network, self.device)
+        self.engine = make_engine(self.network, self.device)
 
     def __call__(self, batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """ImageNet-normalised RGB (N, 3, S, S) -> (class_logits, seg_logits, features), as the network's forward."""
@@ -80,6 +174,45 @@ class MultiTaskModel:
         if device is not None and choose_device(device) != self.device:
             self._to(device)
         return to_dict(self.analyze(image_path, conf_thresh), self.config, name_confidence=name_confidence)
+
+    def examine(
+        self,
+        photo: PhotoSource,
+        *,
+        name: str,
+        model_name: str,
+        conf_thresh: float | None = None,
+        name_confidence: float = NAME_CONFIDENCE,
+    ) -> Examination:
+        """Analyse one photo and measure all that is said of it: the page, REST and gradio's clients answer with this.
+
+        name: the photo's, as it came; model_name: what people call this model; the thresholds are those of `predict`.
+        Raises PhotoError where the photo cannot be read, ConfigError for a threshold outside its bounds.
+        """
+        require_name_confidence(name_confidence)
+        start = time.perf_counter()
+        image, spacing = read_photo(photo), read_spacing(photo)
+        analysis = self.analyze(image, conf_thresh)
+        judged = judge(analysis, image, analysis.mask, analysis.confidence_map, analysis.threshold)
+        record = Record(
+            name=name,
+            height=analysis.height,
+            width=analysis.width,
+            groups=analysis.groups,
+            mask_trained=analysis.mask_trained,
+            measures=judged.measures,
+            threshold=analysis.threshold,
+            corrected=False,
+            quality=judged.quality,
+            skin_tone=judged.skin_tone,
+            familiarity=self.familiarity(analysis),
+            model=self.identity(model_name),
+            name_confidence=name_confidence,
+            seconds=time.perf_counter() - start,
+            at=datetime.now().astimezone(),
+            scale=Scale(spacing, "DICOM") if spacing else None,
+        )
+        return Examination(analysis, image, record)
 
     def grad_cam(self, photo: PhotoSource, class_id: int | None = None) -> np.ndarray:
         """Where the network looked for a class, the likeliest where none is given: (S/32, S/32) float32, 0..1.
@@ -141,7 +274,7 @@ class SkinAnalyzer:
         *,
         device: str = "auto",
         detector: Detector | None = None,
-        lesion_threshold: float = 0.01,
+        lesion_threshold: float = LESION_THRESHOLD,
     ):
         """lesion_threshold: a photo has lesions above this covered share of it."""
         self.model = MultiTaskModel.load(checkpoint, device)
@@ -156,19 +289,27 @@ class SkinAnalyzer:
         With a detector, its answer's summary comes back as `detected_conditions`.
         """
         analysis = self.model.analyze(photo)
-        answers = {answer.group: answer for answer in analysis.groups}
-        coverage = analysis.lesion_area_ratio
-        result = {
-            **_named("skin", answers.get("skin type")),
-            **_named("hair", answers.get("hair type")),
-            "has_lesions": analysis.mask_trained and coverage > self.lesion_threshold,
-            "lesion_coverage": coverage,
-            "lesion_mask": analysis.mask,
-        }
+        result = {**summarize(analysis, lesion_threshold=self.lesion_threshold), "lesion_mask": analysis.mask}
         if self.detector is not None:
             result["detected_conditions"] = self.detector.detect(photo)["summary"]
         return result
 
 
-def _named(kind: str, answer: GroupAnswer | None) -> dict[str, Any]:
-    return {f"{kind}_type": answer and answer.answer, f"{kind}_confidence": answer.confidence if answer else 0.0}
+def summarize(
+    analysis: Analysis, *, lesion_threshold: float = LESION_THRESHOLD, name_confidence: float = NAME_CONFIDENCE
+) -> dict[str, Any]:
+    """The answer in few words: what `SkinAnalyzer.analyze` returns, but for the mask."""
+    answers = {answer.group: answer for answer in analysis.groups}
+    coverage = analysis.lesion_area_ratio
+    return {
+        **_named("skin", answers.get("skin type"), name_confidence),
+        **_named("hair", answers.get("hair type"), name_confidence),
+        "has_lesions": analysis.mask_trained and coverage > lesion_threshold,
+        "lesion_coverage": coverage,
+    }
+
+
+def _named(kind: str, answer: GroupAnswer | None, name_confidence: float) -> dict[str, Any]:
+    if answer is None:
+        return {f"{kind}_type": None, f"{kind}_confidence": 0.0}
+    return {f"{kind}_type": answer.answer_at(name_confidence), f"{kind}_confidence": answer.confidence}

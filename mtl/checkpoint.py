@@ -34,6 +34,7 @@ WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
 FEATURES_FILE = "training_features.safetensors"
 MAX_FEATURES_BYTES = 1_000_000
 MAX_BYTES = 2_000_000_000  # a checkpoint of this network with Adam's state takes 70 MB
+MAX_TENSORS = 10_000  # this network has 394; empty ones cost time without bytes
 PRIVATE_SETTINGS = {"data_dir", "output_dir", "labels", "classes", "init", "generated_masks"}
 MAX_CLASSES = 10_000  # that are made up for a file which gives their number only
 
@@ -155,6 +156,9 @@ def _read_safetensors(path: Path) -> Checkpoint:
     name = path.parent.name
     try:
         saved = json.loads((path.parent / CONFIG_FILE).read_text(encoding="utf-8"))
+        with safetensors.safe_open(path, framework="pt") as file:
+            if (number := len(file.keys())) > MAX_TENSORS:
+                raise CheckpointError(f"{name}: it holds {number} tensors; needed a checkpoint of this network")
         state_dict = safetensors.torch.load_file(path)
     except FileNotFoundError:
         raise CheckpointError(f"{name}: {CONFIG_FILE} is missing beside {path.name}") from None
@@ -209,6 +213,7 @@ def read_pth(path: Path) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
+            _require_own_names(path.name, [entry.filename for entry in entries])
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
                 raise CheckpointError(
                     f"{path.name}: it is compressed, which PyTorch's files never are; take another file"
@@ -236,6 +241,13 @@ def read_pth(path: Path) -> dict[str, Any]:
     return payload
 
 
+def _require_own_names(name: str, entries: list[str]) -> None:
+    if leading_out := [entry for entry in entries if ".." in entry.split("/") or entry.startswith("/")]:
+        raise CheckpointError(f"{name}: {leading_out[0]} in it leads out of it; take another file")
+    if not any(entry.endswith("/data.pkl") for entry in entries):
+        raise CheckpointError(f"{name}: it is a zip file, but none that PyTorch wrote; take another file")
+
+
 def read_weights(path: Path) -> dict[str, Tensor]:
     """A plain state dictionary, as torchvision and others publish them, in PyTorch's old format too."""
     try:
@@ -252,9 +264,23 @@ def _reason(path: Path, error: Exception) -> str:
     if isinstance(error, pickle.UnpicklingError):
         return "it is damaged, or holds more than tensors and plain values, which is never loaded"
     with path.open("rb") as file:
-        if file.read(24).startswith(b"version https://git-lfs"):
-            return "it is a git-LFS pointer in the file's place; get the file with `git lfs pull`"
-    return _first_line(error)
+        start = file.read(24)
+    if start.startswith(b"version https://git-lfs"):
+        return "it is a git-LFS pointer in the file's place; get the file with `git lfs pull`"
+    return _unlike_a_zip(start) if isinstance(error, zipfile.BadZipFile) else _first_line(error)
+
+
+def _unlike_a_zip(start: bytes) -> str:
+    """What a file is instead, by its first bytes."""
+    if not start:
+        return "it is empty; copy or download it again"
+    if start.startswith(b"PK"):
+        return "it is cut off or damaged; copy or download it again"
+    if start.startswith(b"\x80"):
+        return "it is a bare pickle, or of PyTorch before 1.6: either can hold code and is never loaded"
+    if start.lstrip().startswith(b"<"):
+        return "it is a web page in the file's place; download the file itself"
+    return "it is no zip file, which PyTorch's are; take another file"
 
 
 def _first_line(error: BaseException) -> str:

@@ -9,7 +9,8 @@ CHECKS = (
     ["ruff", "check", "."],
     ["ruff", "format", "--check", "."],
     ["mypy"],
-    ["pytest", *sys.argv[1:]],
+    # Files are spread over two processes; those of the browser begin, since they take longest.
+    ["pytest", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder", *sys.argv[1:]],
 )
 
 

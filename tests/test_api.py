@@ -146,6 +146,31 @@ def test_who_answered(model: MultiTaskModel, finished_run: Run, tmp_path: Path) 
     assert shipped.revision == identity.revision
 
 
+def test_a_photo_examined_has_the_answer_of_predict_and_all_that_is_measured(
+    model: MultiTaskModel, photo: Path
+) -> None:
+    wanted = model.predict(photo, conf_thresh=0.4)
+    examined = model.examine(photo, name="left arm.png", model_name="mine", conf_thresh=0.4, name_confidence=0.9)
+    record = examined.record
+    assert np.array_equal(examined.analysis.mask, wanted["segmentation"]["mask"])
+    assert record.measures.area_px == wanted["segmentation"]["mask"].sum()
+    assert [group.probabilities for group in record.groups] == [
+        tuple(group["probabilities"].values()) for group in wanted["classification"]["groups"].values()
+    ]
+    assert examined.image.shape == (48, 64, 3)
+    assert (record.name, record.height, record.width) == ("left arm.png", 48, 64)
+    assert (record.model.name, record.threshold, record.name_confidence) == ("mine", 0.4, 0.9)
+    assert not record.corrected
+
+
+@pytest.mark.parametrize("wrong", [{"name_confidence": 1.1}, {"conf_thresh": 0.0}])
+def test_a_photo_is_not_examined_by_thresholds_that_are_none(
+    wrong: dict[str, Any], model: MultiTaskModel, photo: Path
+) -> None:
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        model.examine(photo, name="x", model_name="x", **wrong)
+
+
 # ---- the analyzer
 
 

@@ -1,10 +1,13 @@
 """The command line: every verb on tiny data, its JSON, and one line with status 1 for whatever is wrong."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +15,21 @@ import numpy as np
 import pytest
 import torch
 from builders import lay_out, save, write_folder
+from loopback_hub import LoopbackHub
 from PIL import Image
 from tiny import ONE_THREAD, random_network, tiny_config
 
-from mtl.checkpoint import Checkpoint, write_pth
+from mtl.checkpoint import Checkpoint, read_checkpoint, write_pth
 from mtl.cli import main
+from mtl.cli.terminal import follow
 from mtl.config import Classes, ModelConfig, TrainConfig
 from mtl.data.folder import read_folder
+from mtl.hub.transfer import Transfer
 from mtl.training.run import HISTORY_LISTS, Run
 
 pytestmark = pytest.mark.usefixtures(ONE_THREAD)
 
-VERBS = ["train", "predict", "evaluate", "check-data", "demo-data", "runs"]
+VERBS = ["train", "predict", "evaluate", "check-data", "demo-data", "runs", "export", "push", "pull"]
 ROOT = Path(__file__).parent.parent
 
 
@@ -77,7 +83,7 @@ def test_help_names_every_verb_and_loads_neither_torch_nor_gradio() -> None:
     run = subprocess.run([sys.executable, "-c", show], cwd=ROOT, capture_output=True, text=True, check=True)
     *text, modules = run.stdout.splitlines()
     assert all(any(verb in line for line in text) for verb in VERBS)
-    assert {"torch", "gradio", "pytorch_lightning", "numpy"}.isdisjoint(modules.split())
+    assert {"torch", "gradio", "pytorch_lightning", "numpy", "huggingface_hub"}.isdisjoint(modules.split())
 
 
 @pytest.mark.parametrize("name", TrainConfig.model_fields)
@@ -232,6 +238,71 @@ def test_without_json_it_prints_lines_for_people(
     assert main([verb, *map(str, options)]) == 0
     wanted = {"predict": "val_000.jpg: ", "evaluate": "dice", "check-data": "photos: 12", "runs": "finished"}
     assert wanted[verb] in capsys.readouterr().out
+
+
+def test_evaluate_keeps_its_report_beside_the_weights(
+    answer: Callable[..., dict[str, Any]], finished_run: Run, tiny_data: Path, tmp_path: Path
+) -> None:
+    weights = shutil.copy(finished_run.best_file, tmp_path)
+    report = answer("evaluate", "--data-dir", tiny_data, "--checkpoint", weights, "--save")
+    assert json.loads((tmp_path / "evaluation.json").read_text()) == report
+    assert (report["weights"], report["data"], report["split"]) == (read_checkpoint(weights).revision, "skin", "val")
+    answer("evaluate", "--data-dir", tiny_data, "--checkpoint", finished_run.path)
+    assert not (finished_run.path / "evaluation.json").exists()
+
+
+def test_export(answer: Callable[..., dict[str, Any]], finished_run: Run, tiny_data: Path, tmp_path: Path) -> None:
+    options = ["--checkpoint", finished_run.path, "--photos", tiny_data / "images" / "val", "--dtype", "float16"]
+    report = answer("export", "--format", "safetensors", "--output", tmp_path / "small", *options)
+    assert (report["path"], report["format"], report["photos"]) == (str(tmp_path / "small"), "safetensors", 6)
+    assert 0 < report["largest_difference"] < 1e-2
+    assert read_checkpoint(tmp_path / "small").model_config == read_checkpoint(finished_run.path).model_config
+
+
+# ---- to the Hub and back
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
+    with LoopbackHub() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.setenv("HF_TOKEN", hub.add_user("ada"))
+        yield hub
+
+
+# How huggingface_hub 2.4 hands a file to its own HTTP library.
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+def test_push_and_pull(hub: LoopbackHub, finished_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = shutil.copy(finished_run.best_file, tmp_path)
+    pushing = ["push", str(weights), "ada/skin", "--tag", "v1", "--public", "--license", "mit", "--message", "First"]
+    assert main(pushing) == 0
+    printed, head = capsys.readouterr(), hub.repos["ada/skin"].head
+    assert printed.out == f"pushed: {hub.url}/ada/skin (public), commit {head.sha[:7]}, tag v1\n"
+    assert printed.err.startswith("reading the weights and writing the card\n")
+    assert (head.title, hub.repos["ada/skin"].private) == ("First", False)
+    assert main([*pushing, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "repo_id": "ada/skin", "commit": head.sha, "url": f"{hub.url}/ada/skin", "changed": False, "tag": "v1",
+        "private": False, "note": "",
+    }  # fmt: skip
+    assert main(["pull", "hf://ada/skin", "--revision", "v1", "--checkpoints-dir", str(tmp_path / "c"), "--json"]) == 0
+    pulled = json.loads(capsys.readouterr().out)
+    assert (pulled["path"], pulled["commit"]) == (str(tmp_path / "c" / "ada--skin@v1"), head.sha)
+    assert read_checkpoint(pulled["path"]).revision == read_checkpoint(weights).revision
+
+
+@pytest.mark.parametrize("verb", ["push", "pull"])
+def test_a_token_is_no_option(verb: str, refusal: Callable[..., str]) -> None:
+    """It would stay in the shell's history, and in the list of processes."""
+    assert "--token" in refusal(verb, "x", "ada/skin", "--token", "hf_0")
+
+
+def test_ctrl_c_cancels_a_transfer_and_says_what_is_left(capsys: pytest.CaptureFixture[str]) -> None:
+    transfer = Transfer("push", "ada/skin", message="uploading 3 files")
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt, match="ada/skin: the push was cancelled; nothing has changed"):
+        follow(transfer, lambda: transfer.wait(30), quiet=False)
+    assert capsys.readouterr().err == "uploading 3 files\n"
 
 
 # ---- stopped
@@ -439,6 +510,19 @@ def test_bad_photos_are_named_and_the_others_analysed(
         ("demo-data {empty}/x --photos 0", "photos"),
         ("demo-data {empty}/x --size 3", "too small; its sides need 32 px"),
         ("predict {photo} --checkpoint {run} --output-dir {photo}/x", "Not a directory"),
+        ("evaluate --data-dir {data} --checkpoint hf://ada/skin --save", "needed one on this disk"),
+        ("export --format onnx --checkpoint {empty}", "there is no such checkpoint"),
+        (
+            "export --format onnx --checkpoint {run} --dtype float16 --output {empty}/x --photos {photo}",
+            "take safetensors",
+        ),
+        (
+            "export --format safetensors --checkpoint {run} --output {data} --photos {photo}",
+            "there is something already",
+        ),
+        ("export --checkpoint {run}", "--format"),
+        ("push {run} skin", "skin: it names no model on the Hub"),
+        ("pull skin", "skin: it names no model on the Hub"),
         ("dance", "invalid choice: 'dance'"),
         ("", "VERB"),
     ],

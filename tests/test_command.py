@@ -12,7 +12,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from tiny import ONE_THREAD, tiny_config
 
-from mtl.cli import _settings, main, make_parser
+from mtl.cli import main, make_parser
+from mtl.cli.options import settings_of
 from mtl.command import command_line, read_settings, settings_text
 from mtl.config import TrainConfig, type_of
 from mtl.errors import ConfigError
@@ -57,7 +58,7 @@ def configs(draw: st.DrawFn) -> TrainConfig:
 def parsed(line: str) -> TrainConfig:
     words = shlex.split(line)
     assert words[:4] == ["python", "-m", "mtl", "train"]
-    return TrainConfig(**_settings(make_parser().parse_args(words[3:])))
+    return TrainConfig(**settings_of(make_parser().parse_args(words[3:])))
 
 
 @law

@@ -1,5 +1,8 @@
 """Runs the network on squares. Every engine takes and gives the same, so that faster ones can take this one's place."""
 
+import os
+from collections.abc import Callable
+from functools import cached_property
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -7,10 +10,14 @@ import torch
 from torch import Tensor
 
 from mtl.config import IMAGENET_MEAN, IMAGENET_STD
+from mtl.errors import DeviceError
 from mtl.model import SKIP_CHANNELS, MultiTaskNetwork
+from mtl.place import place_of
 
 FEATURE_COUNT = 2 * sum(SKIP_CHANNELS)
 MIN_DEVIATION = 0.01  # below it, a channel counts as even over the photo
+# For one call on ZeroGPU: a fork, the weights' way to the GPU, and a batch. Shorter ones wait less.
+ZERO_GPU_SECONDS = 15
 
 
 class Outputs(NamedTuple):
@@ -40,6 +47,47 @@ class EagerEngine:
         class_logits = self.network.classification_head(features)
         mask_logits = self.network.segmentation_head(features, skips)[:, 0]
         return Outputs(*(part.float().cpu().numpy() for part in (class_logits, mask_logits, describe(skips))))
+
+
+Run = Callable[[np.ndarray], Outputs]
+Lend = Callable[[Run], Run]
+
+
+class ZeroGpuEngine:
+    """The network on a GPU that is lent for each call, in a process forked for it.
+
+    Here the network stays on the CPU, for all else that reads it. In the fork it goes to the device with the first
+    call, and stays there for as long as that process is kept. `lend` wraps a function so that it runs in such a
+    process, arguments and result pickled, as `spaces.GPU` does; that keeps what it wrapped for good, 23 MB a network.
+    """
+
+    def __init__(self, network: MultiTaskNetwork, device: torch.device, lend: Lend):
+        self.network = network.eval()
+        self._device = device
+        self._run = lend(self._in_the_fork)
+
+    def __call__(self, squares: np.ndarray) -> Outputs:
+        try:
+            return self._run(squares)
+        # It has no tree of errors: a quota that is used up, a queue that is full, whatever fails in the fork.
+        except Exception as error:
+            raise DeviceError(f"ZeroGPU gave no answer ({error}); try again in a minute") from error
+
+    def _in_the_fork(self, squares: np.ndarray) -> Outputs:
+        return self._engine(squares)
+
+    @cached_property
+    def _engine(self) -> EagerEngine:
+        return EagerEngine(self.network, self._device)
+
+
+def make_engine(network: MultiTaskNetwork, device: torch.device) -> Engine:
+    """The engine for where this runs, as `mtl.place` finds it."""
+    if place_of(os.environ).zero_gpu:
+        import spaces  # type: ignore[import-not-found] # only there
+
+        return ZeroGpuEngine(network, device, spaces.GPU(duration=ZERO_GPU_SECONDS))
+    return EagerEngine(network, device)
 
 
 def to_input(squares: np.ndarray, device: torch.device) -> Tensor:

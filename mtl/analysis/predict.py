@@ -175,8 +175,7 @@ def to_dict(analysis: Analysis, config: ModelConfig, *, name_confidence: float =
 
     name_confidence: the probability within its group from which a class is named. Raises ConfigError outside 0..1.
     """
-    if not 0 <= name_confidence <= 1:
-        raise ConfigError(f"name_confidence: got {name_confidence}; needed a probability from 0 to 1")
+    require_name_confidence(name_confidence)
     return {
         "classification": {
             "predicted_class_id": analysis.predicted_class_id,
@@ -201,3 +200,9 @@ def to_dict(analysis: Analysis, config: ModelConfig, *, name_confidence: float =
             "lesion_area_ratio": analysis.lesion_area_ratio,
         },
     }
+
+
+def require_name_confidence(name_confidence: float) -> None:
+    """Raise ConfigError where it is no probability."""
+    if not 0 <= name_confidence <= 1:
+        raise ConfigError(f"name_confidence: got {name_confidence}; needed a probability from 0 to 1")

@@ -2,18 +2,23 @@
 
 import atexit
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
+from mtl.api import DEFAULT_CHECKPOINT
+from mtl.place import Place
 from mtl.training.jobs import JobManager
 from mtl.ui.desk import Desks
+from mtl.ui.endpoint import add_endpoint
 from mtl.ui.labels import label
+from mtl.ui.model_desk import ModelDesk
 from mtl.ui.models import ModelShelf
 from mtl.ui.tabs.about import build_about_tab
 from mtl.ui.tabs.analyse.tab import build_analyse_tab
+from mtl.ui.tabs.models.tab import Links, build_models_tab
 from mtl.ui.tabs.train.tab import build_train_tab
 from mtl.ui.watch import RunWatch, choose
 
@@ -33,11 +38,19 @@ class AppSettings:
     checkpoint: Path
     examples_dir: Path
     temporary: Path | None = None  # for visitors' photos while their pages are open; unset: the computer's own folder
+    place: Place = field(default_factory=Place)
+    checkpoints_dir: Path = DEFAULT_CHECKPOINT.parent  # where what is pulled from the Hub lands
 
 
-def build_app(settings: AppSettings) -> gr.Blocks:
+def make_shelf(settings: AppSettings) -> ModelShelf:
+    """The models that the page and the REST routes share."""
+    return ModelShelf(settings.checkpoint, settings.runs_dir, settings.checkpoints_dir)
+
+
+def build_app(settings: AppSettings, shelf: ModelShelf) -> gr.Blocks:
     """The whole page; no model is loaded before it is asked for."""
-    shelf = ModelShelf(settings.checkpoint, settings.runs_dir)
+    examples = sorted(settings.examples_dir.glob("*.jpg"))
+    models_desk = ModelDesk(shelf, settings.place, settings.data_root, settings.checkpoints_dir, examples)
     jobs, watch = JobManager(settings.runs_dir), RunWatch(settings.runs_dir)
     all_desks = Desks(place=settings.temporary)
     atexit.register(all_desks.close)
@@ -51,9 +64,11 @@ def build_app(settings: AppSettings) -> gr.Blocks:
         kept = gr.BrowserState(None, storage_key="mtl-settings", secret="mtl")
         with gr.Tabs() as tabs:
             with gr.Tab(label("Analyse"), id="analyse"):
-                analyse = build_analyse_tab(demo, shelf, all_desks, settings.examples_dir)
+                analyse = build_analyse_tab(demo, shelf, all_desks, settings.examples_dir, models_desk.line)
             with gr.Tab(label("Train"), id="train"):
-                train = build_train_tab(demo, jobs, shelf, watch, settings.data_root, kept)
+                train = build_train_tab(demo, jobs, shelf, watch, settings.data_root, kept, settings.place)
+            with gr.Tab(label("Models"), id="models"):
+                models = build_models_tab(demo, models_desk, Links(analyse.model, tabs))
             with gr.Tab(label("About"), id="about"):
                 build_about_tab()
 
@@ -61,7 +76,13 @@ def build_app(settings: AppSettings) -> gr.Blocks:
             run = choose(watch.look(), name).run
             return gr.update(choices=shelf.names(), value=run.name), gr.update(selected="analyse")
 
+        def push(name: str, request: gr.Request, profile: gr.OAuthProfile | None) -> list[object]:
+            run = choose(watch.look(), name).run
+            return [*models.open_push(run.name, request, profile), gr.update(selected="models")]
+
         hidden: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         train.use.click(use, train.run, [analyse.model, tabs], **hidden)
+        add_endpoint(shelf)
+        train.push.click(push, train.run, [*models.opened, tabs], **hidden)
         demo.load(lambda: gr.update(choices=shelf.names()), None, analyse.model, **hidden)
     return demo

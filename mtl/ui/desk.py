@@ -15,23 +15,19 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import psutil
 from PIL import Image
 
 from mtl.analysis.bundle import BundleItem
-from mtl.analysis.lesion import MaskMeasures, measure_mask
+from mtl.analysis.judge import judge
 from mtl.analysis.overlay import draw_overlay
 from mtl.analysis.predict import NAME_CONFIDENCE, Analysis
-from mtl.analysis.quality import Quality, assess_quality
 from mtl.analysis.record import Record, Scale, scale_from_ruler
-from mtl.analysis.skin_tone import SkinTone, estimate_skin_tone
 from mtl.analysis.table import Failure
 from mtl.api import MultiTaskModel
 from mtl.errors import ConfigError, PhotoError
@@ -40,7 +36,6 @@ from mtl.photo import (
     photo_size,
     read_mask,
     read_photo,
-    read_spacing,
     resize_map,
     resize_photo,
     too_large,
@@ -211,70 +206,30 @@ def analyse_photo(
     photo: DeskPhoto, model: MultiTaskModel, model_name: str, name_confidence: float, words: Words
 ) -> None:
     """Fill in the answer, or the reason why there is none in the visitor's language."""
-    start = time.perf_counter()
     try:
-        image = pixels(photo)
-        spacing = read_spacing(photo.path)
+        examined = model.examine(
+            _file_of(photo), name=photo.name, model_name=model_name, name_confidence=name_confidence
+        )
     except PhotoError as error:
         photo.error = words.told(error)
         return
-    analysis = model.analyze(image)
-    photo.analysis = replace(analysis)  # afresh: without the maps of the photo's size that are filled in below
-    judged = _judge(analysis, image, analysis.mask, analysis.confidence_map, analysis.threshold)
-    _set_thumbnail(photo, image, analysis.mask)
-    photo.record = Record(
-        name=photo.name,
-        height=analysis.height,
-        width=analysis.width,
-        groups=analysis.groups,
-        mask_trained=analysis.mask_trained,
-        measures=judged.measures,
-        threshold=analysis.threshold,
-        corrected=False,
-        quality=judged.quality,
-        skin_tone=judged.skin_tone,
-        familiarity=model.familiarity(analysis),
-        model=model.identity(model_name),
-        name_confidence=name_confidence,
-        seconds=time.perf_counter() - start,
-        at=datetime.now().astimezone(),
-        scale=photo.scale or (Scale(spacing, "DICOM") if spacing else None),
-    )
+    photo.analysis = replace(examined.analysis)  # afresh: without the maps of the photo's size that are filled in
+    _set_thumbnail(photo, examined.image, examined.analysis.mask)
+    photo.record = replace(examined.record, scale=photo.scale or examined.record.scale)
     if photo.correction:  # drawn before another model was chosen
         photo.record = replace(photo.record, corrected=True)
         _measure(photo)
 
 
-class _Judgement(NamedTuple):
-    """All of a record that hangs on the mask."""
-
-    measures: MaskMeasures
-    quality: Quality
-    skin_tone: SkinTone | None
-
-
-def _judge(
-    analysis: Analysis, image: np.ndarray, cut: np.ndarray, certain: np.ndarray | None, threshold: float
-) -> _Judgement:
-    """Of a photo and its mask `cut`; `certain` is the probability map, None for a mask drawn by hand."""
-    return _Judgement(
-        measure_mask(cut, image, certain, threshold),
-        assess_quality(image, cut),
-        estimate_skin_tone(image, cut) if _shows_skin(analysis) else None,
-    )
-
-
-def _shows_skin(analysis: Analysis) -> bool:
-    """Whether what has the colour of skin may be taken for skin: in a photo of hair most of it is hair."""
-    applying = [group.group.lower() for group in analysis.groups if group.applies]
-    return not applying or any("skin" in group for group in applying)
-
-
 def pixels(photo: DeskPhoto) -> np.ndarray:
     """The photo (H, W, 3) uint8. Raises PhotoError."""
+    return read_photo(_file_of(photo))
+
+
+def _file_of(photo: DeskPhoto) -> Path:
     if not photo.path.is_file():
         raise PhotoError(GONE)
-    return read_photo(photo.path)
+    return photo.path
 
 
 def mask(photo: DeskPhoto) -> np.ndarray:
@@ -344,7 +299,7 @@ def _measure(photo: DeskPhoto) -> None:
     assert photo.record is not None
     image, cut = pixels(photo), mask(photo)
     certain = None if photo.correction else replace(photo.analysis).confidence_map
-    judged = _judge(photo.analysis, image, cut, certain, photo.record.threshold)
+    judged = judge(photo.analysis, image, cut, certain, photo.record.threshold)
     photo.record = replace(photo.record, **judged._asdict())
     _set_thumbnail(photo, image, cut)
 

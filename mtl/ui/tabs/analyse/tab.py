@@ -19,12 +19,14 @@ from mtl.ui.models import ModelShelf
 from mtl.ui.tabs.analyse.pair import Pair, render_pair, wire_pair
 from mtl.ui.tabs.analyse.results import Results, render_report_button, render_results, table_value, wire_results
 from mtl.ui.tabs.analyse.stage import Stage, apply_edit, card_of, desk_of, look, render_stage, strip_value, viewer_value
+from mtl.ui.texts import Words, words_for
 from mtl.ui.views import message
 
 EXAMPLES_JS = """element.addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (button) trigger("select", { index: Number(button.dataset.index) });
 });"""
+TIMES_JS = Path(__file__).parents[2].joinpath("times.js").read_text(encoding="utf-8")
 ASK_JS = "() => window.mtl.sureToRemove()"
 EXAMPLE_PX = 96
 TABLE_EVERY_S = 2.0  # while photos are analysed: drawing it anew each time would be most of the work
@@ -41,6 +43,7 @@ class AnalyseTab:
 @dataclass(frozen=True)
 class _Parts:
     model: gr.Dropdown
+    model_line: gr.HTML  # what there is to know of the chosen model
     confidence: gr.Slider
     upload: gr.File
     camera: gr.Image
@@ -61,12 +64,15 @@ class _Parts:
         return [*self.stage.parts, self.progress, self.stop, self.go_on, self.bar, self.results.panel]
 
 
-def build_analyse_tab(demo: gr.Blocks, shelf: ModelShelf, all_desks: Desks, examples_dir: Path) -> AnalyseTab:
-    """Render the tab and wire it."""
+def build_analyse_tab(
+    demo: gr.Blocks, shelf: ModelShelf, all_desks: Desks, examples_dir: Path, describe: Callable[[str, Words], str]
+) -> AnalyseTab:
+    """Render the tab and wire it; describe: what is said of the model of that name."""
     examples = sorted(examples_dir.glob("*.jpg"))
     parts = _render(shelf, all_desks, examples)
     _wire_photos(demo, parts, shelf, all_desks, examples)
     _wire_choices(parts, all_desks)
+    _wire_model_line(demo, parts, describe)
     wire_results(parts.results, all_desks)
     wire_pair(parts.pair, all_desks)
     return AnalyseTab(parts.model)
@@ -86,6 +92,7 @@ def _render(shelf: ModelShelf, all_desks: Desks, examples: list[Path]) -> _Parts
                 filterable=False,
                 min_width=200,
             )
+            model_line = gr.HTML("<p class='mtl-model-line'></p>", elem_id="mtl-model-line", js_on_load=TIMES_JS)
         with gr.Column(scale=5, min_width=300):
             example_list = gr.HTML(_example_buttons(examples), js_on_load=EXAMPLES_JS, elem_id="mtl-examples")
             with gr.Accordion(label("Camera and settings"), open=False, elem_id="mtl-more"):
@@ -118,6 +125,7 @@ def _render(shelf: ModelShelf, all_desks: Desks, examples: list[Path]) -> _Parts
         pair = render_pair()
     return _Parts(
         model,
+        model_line,
         confidence,
         upload,
         camera,
@@ -277,6 +285,21 @@ def _answers(desk: Desk) -> tuple[Any, ...]:
     choices = [(f"{n} {p.name}", n) for n, p in enumerate(desk.photos, start=1) if p.record]
     update = gr.update(choices=choices) if choices else gr.update(choices=[], value=None)
     return table_value(desk), update, update
+
+
+def _wire_model_line(demo: gr.Blocks, parts: _Parts, describe: Callable[[str, Words], str]) -> None:
+    def look(model: str, request: gr.Request) -> str:
+        return describe(model, words_for(request.headers.get("accept-language")))
+
+    gr.on(
+        [demo.load, parts.model.change],
+        look,
+        parts.model,
+        parts.model_line,
+        api_visibility="private",
+        show_progress="hidden",
+        concurrency_limit=None,
+    )
 
 
 # ---- what a person chooses and draws

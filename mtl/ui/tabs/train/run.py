@@ -10,7 +10,8 @@ from typing import Any
 import gradio as gr
 import pandas as pd
 
-from mtl.errors import MtlError, PhotoError
+from mtl.errors import MtlError, PhotoError, RunError
+from mtl.place import Place
 from mtl.training.jobs import JobManager
 from mtl.training.run import Run
 from mtl.ui import run_views, views
@@ -74,6 +75,7 @@ class RunStep:
     stop: gr.Button
     resume: gr.Button
     use: gr.Button
+    push: gr.Button
     download: gr.Button
     file: gr.DownloadButton  # hidden: what was made for a download
     notice: gr.HTML
@@ -96,7 +98,7 @@ class RunStep:
     @property
     def shown(self) -> list[Any]:
         """The outputs of `refresh`, in its order."""
-        buttons = [self.start, self.stop, self.resume, self.use, self.download]
+        buttons = [self.start, self.stop, self.resume, self.use, self.push, self.download]
         samples = [self.samples, self.epoch, self.picture]
         return [*buttons, self.card, self.details, self.log, *self.plots, *samples, self.seen]
 
@@ -115,6 +117,7 @@ def render_run_step() -> RunStep:
         stop = gr.Button("Stop", size="md", elem_id="mtl-stop", interactive=False, min_width=80)
         resume = gr.Button("Resume", size="md", elem_id="mtl-resume", interactive=False, min_width=80)
         use = gr.Button("Use this model", size="md", elem_id="mtl-use", interactive=False, min_width=165)
+        push = gr.Button("Push to the Hub", size="md", elem_id="mtl-push-run", interactive=False, min_width=165)
         download = gr.Button("Download", size="md", elem_id="mtl-download", interactive=False, min_width=90)
     file = gr.DownloadButton(visible="hidden", elem_id="mtl-file")
     notice = gr.HTML(elem_id="mtl-train-notice")
@@ -135,6 +138,7 @@ def render_run_step() -> RunStep:
         stop,
         resume,
         use,
+        push,
         download,
         file,
         notice,
@@ -197,7 +201,7 @@ def refresh(
     version, plots, filled = _curve_updates(reader, run, seen, zoom)
     sample, samples = _sample_updates(run, view.epochs, seen, pin)
     return [
-        *(_button_updates(view.controls) if is_new or view.controls != old.controls else [gr.skip()] * 5),
+        *(_button_updates(view.controls) if is_new or view.controls != old.controls else [gr.skip()] * 6),
         view.card if is_new or view.card != old.card else gr.skip(),
         gr.update(visible=run is not None) if is_new or bool(view.log) != bool(old.log) else gr.skip(),
         view.log if is_new or view.log != old.log else gr.skip(),
@@ -212,8 +216,7 @@ def _button_updates(controls: Controls) -> list[Any]:
         gr.update(value="Start", interactive=controls.start),
         gr.update(value="Stopping…" if controls.stopping else "Stop", interactive=controls.stop),
         gr.update(value=controls.resume_word, interactive=controls.resume),
-        gr.update(interactive=controls.use),
-        gr.update(interactive=controls.use),
+        *[gr.update(interactive=controls.use)] * 3,
     ]
 
 
@@ -263,7 +266,15 @@ def _sample_updates(
 # ---- events
 
 
-def wire_run_step(demo: gr.Blocks, step: RunStep, jobs: JobManager, watch: RunWatch, reader: CurveReader) -> None:
+def require_training(place: Place, profile: gr.OAuthProfile | None) -> None:
+    """Raise RunError where this visitor cannot train here."""
+    if reason := place.why_no_training(profile.username if profile else None):
+        raise RunError(reason)
+
+
+def wire_run_step(
+    demo: gr.Blocks, step: RunStep, jobs: JobManager, watch: RunWatch, reader: CurveReader, place: Place
+) -> None:
     private: dict[str, Any] = {"api_visibility": "private"}
     quiet = private | {"show_progress": "hidden", "concurrency_limit": None}
 
@@ -291,8 +302,9 @@ def wire_run_step(demo: gr.Blocks, step: RunStep, jobs: JobManager, watch: RunWa
         watch.forget()
         return gr.skip(), ""
 
-    def resume(name: str) -> tuple[Any, str]:
+    def resume(name: str, profile: gr.OAuthProfile | None) -> tuple[Any, str]:
         try:
+            require_training(place, profile)
             jobs.start(resume=choose(watch.look(), name).run)
         except MtlError as error:
             _, view = make_view(watch.look(), name)

@@ -1,0 +1,153 @@
+"""`predict`, `evaluate` and `export`: what is done with a checkpoint."""
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from mtl.cli.options import DATA_SETTINGS, AddVerb, add_checkpoint, add_settings, help_of, settings_of
+from mtl.cli.terminal import bar, progress_bar, table
+from mtl.config import TrainConfig
+from mtl.errors import ConfigError, PhotoError
+from mtl.files import write_text
+
+# What decides which photos are the validation ones: measured on others, a checkpoint would meet its training photos.
+FROM_CHECKPOINT = ("seed", "val_fraction", "include", "labels", "classes")
+EXAMPLES = Path(__file__).parents[2] / "assets" / "examples"
+
+
+def add_verbs(add: AddVerb) -> None:
+    predict = add("predict", run_predict, "analyse photos: class, probabilities, lesion mask")
+    predict.add_argument("photos", nargs="+", metavar="PHOTO", help="photo files or folders")
+    add_checkpoint(predict)
+    predict.add_argument("--device", default="auto", help=help_of("device"))
+    predict.add_argument("--conf-thresh", type=float, metavar="P", help="mask threshold; unset: the checkpoint's")
+    predict.add_argument("--output-dir", metavar="DIR", help="write masks and overlays (PNG) there")
+
+    evaluate = add("evaluate", run_evaluate, "measure a checkpoint on a data folder")
+    add_settings(evaluate, DATA_SETTINGS)
+    evaluate.add_argument("--split", choices=("train", "val"), default="val", help="which photos (default: val)")
+    add_checkpoint(evaluate)
+    evaluate.add_argument("--device", default="auto", help=help_of("device"))
+    add_settings(evaluate, {"seed": TrainConfig.model_fields["seed"]})
+    evaluate.add_argument(
+        "--save",
+        action="store_true",
+        help="keep the report beside the weights as evaluation.json, which a push takes along",
+    )
+    evaluate.epilog = f"{', '.join(FROM_CHECKPOINT)} default to what the checkpoint was trained with."
+
+    export = add("export", run_export, "write the network for other programs, and check it on photos")
+    export.add_argument(
+        "--format", required=True, choices=("onnx", "safetensors"), help="onnx: a file; safetensors: a folder"
+    )
+    add_checkpoint(export)
+    export.add_argument("--output", metavar="PATH", help="unset: model.onnx, or the folder model")
+    export.add_argument("--photos", nargs="+", metavar="PHOTO", help="to check it on; unset: the made examples")
+    export.add_argument("--dtype", choices=("float32", "float16"), default="float32", help="of weights in safetensors")
+
+
+def run_predict(args: argparse.Namespace) -> None:
+    from mtl.analysis.files import analyse_file, find_photos, result_paths
+    from mtl.api import MultiTaskModel
+
+    photos = find_photos(args.photos)
+    places = [None] * len(photos) if args.output_dir is None else result_paths(photos, Path(args.output_dir))
+    model = MultiTaskModel.load(args.checkpoint, args.device)
+    results: list[dict[str, Any]] = []
+    failed: list[PhotoError] = []
+    for photo, place in bar(list(zip(photos, places, strict=True)), "photos", quiet=args.json):
+        try:
+            results.append(analyse_file(photo, model.engine, model.config, args.conf_thresh, place))
+        except PhotoError as error:
+            failed.append(error)
+            results.append({"photo": str(photo), "error": str(error)})
+    if args.json:
+        print(json.dumps({"results": results}))
+    else:
+        for result in results:
+            print(_prediction_line(result))
+    if failed:
+        raise PhotoError(f"{len(failed)} of {len(photos)} photos could not be analysed, the first: {failed[0]}")
+
+
+def _prediction_line(result: dict[str, Any]) -> str:
+    if "error" in result:
+        return str(result["error"])
+    parts = [_class_words(result["classification"]), _mask_words(result["segmentation"])]
+    return f"{result['photo']}: " + "; ".join([*parts, *([result["overlay"]] if "overlay" in result else [])])
+
+
+def _class_words(classification: dict[str, Any]) -> str:
+    if not classification["trained"]:
+        return "classes not trained"
+    answers = [
+        f"{group} {a['answer']} ({a['predicted_class']} {a['confidence']:.0%})"
+        if a["answer"] == "uncertain"
+        else f"{group} {a['answer']} {a['confidence']:.0%}"
+        for group, a in classification["groups"].items()
+        if a["applies"]
+    ]
+    return ", ".join(answers) or "no skin or hair type seen"
+
+
+def _mask_words(segmentation: dict[str, Any]) -> str:
+    if not segmentation["trained"]:
+        return "mask not trained"
+    lesions = len(segmentation["lesions"])
+    return f"{lesions} lesion{'s' * (lesions != 1)}, {segmentation['lesion_area_ratio']:.1%} of the photo"
+
+
+def run_evaluate(args: argparse.Namespace) -> None:
+    from mtl.api import MultiTaskModel
+    from mtl.data.folder import read_folder
+    from mtl.evaluation import evaluate, require_same_classes
+
+    place = _report_place(args.checkpoint) if args.save else None
+    model = MultiTaskModel.load(args.checkpoint, args.device)
+    trained_with = {k: v for k, v in model.checkpoint.training.items() if k in FROM_CHECKPOINT}
+    folder = read_folder(TrainConfig(**{**trained_with, **settings_of(args)}))
+    require_same_classes(model.config, folder.classes.names)
+    with progress_bar("photos", quiet=args.json) as progress:
+        report = {
+            "checkpoint": model.checkpoint.name,
+            "weights": model.checkpoint.revision,
+            "data": folder.path.resolve().name,
+            "split": args.split,
+            **evaluate(folder.split(args.split), model.engine, model.config, progress),
+        }
+    if place is not None:
+        write_text(place, json.dumps(report, indent=2) + "\n")
+    print(json.dumps(report) if args.json else table(report))
+
+
+def _report_place(checkpoint: str | None) -> Path:
+    """evaluation.json beside the weights."""
+    from mtl.api import DEFAULT_CHECKPOINT
+    from mtl.hub.package import EVALUATION_FILE, weights_file
+    from mtl.hub.reference import is_reference
+
+    if is_reference(checkpoint):
+        raise ConfigError(
+            f"save: got the checkpoint {checkpoint}; needed one on this disk: pull it and name its folder"
+        )
+    return weights_file(Path(checkpoint or DEFAULT_CHECKPOINT)).with_name(EVALUATION_FILE)
+
+
+def run_export(args: argparse.Namespace) -> None:
+    from mtl.analysis.files import find_photos
+    from mtl.api import MultiTaskModel
+    from mtl.export import export
+
+    photos = find_photos(args.photos or [str(EXAMPLES)])
+    path = Path(args.output or ("model.onnx" if args.format == "onnx" else "model"))
+    checkpoint = MultiTaskModel.load(args.checkpoint, "cpu").checkpoint
+    report = export(checkpoint, path, args.format, photos, dtype=args.dtype)
+    if args.json:
+        print(json.dumps({**asdict(report), "path": str(report.path)}))
+    else:
+        print(
+            f"{report.path}: {report.format}, {report.bytes / 1e6:.1f} MB; largest difference of a probability on "
+            f"{report.photos} photos: {report.largest_difference:.1g}"
+        )

@@ -1,0 +1,382 @@
+"""From the Hub into `<folder>/<owner>--<name>@<revision>/`: all of a model or nothing, every byte checked.
+
+Downloaded into a hidden folder beside it, checked against the Hub's hashes, loaded once, and only then put in the old
+one's place. What was pulled before works without a network.
+"""
+
+import hashlib
+import json
+import logging
+import re
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from filelock import FileLock, Timeout
+from huggingface_hub import HfApi, hf_hub_url
+from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
+from huggingface_hub.file_download import http_get
+from huggingface_hub.hf_api import ModelInfo, RepoSibling
+from huggingface_hub.utils._headers import build_hf_headers
+
+from mtl.checkpoint import CONFIG_FILE, FEATURES_FILE, MAX_BYTES, MAX_FEATURES_BYTES, WEIGHTS_FILE, read_checkpoint
+from mtl.errors import DiskFullError, HubBusyError, HubConnectionError, HubError, HubFileError, HubNotFoundError
+from mtl.files import FULL_BYTES, is_full, keep_copy, write_text
+from mtl.hub.client import Limits, hub_client
+from mtl.hub.reference import HubReference, parse_reference
+from mtl.hub.transfer import Transfer, TransferFile
+
+log = logging.getLogger(__name__)
+
+HUB_FILE = "hub.json"
+NEEDED = (WEIGHTS_FILE, CONFIG_FILE)
+# What a model of this project consists of, and the most bytes of each that are taken.
+MAX_SIZES = {
+    WEIGHTS_FILE: MAX_BYTES,
+    CONFIG_FILE: 1_000_000,
+    FEATURES_FILE: MAX_FEATURES_BYTES,
+    "README.md": 1_000_000,
+    "multitask_history.json": 20_000_000,
+    "evaluation.json": 20_000_000,
+    "curves.png": 20_000_000,
+}
+# What its answers depend on; the others may be written anew beside it, as `evaluate --save` does.
+ANSWERING = (WEIGHTS_FILE, CONFIG_FILE, FEATURES_FILE)
+LOCK_FILE = ".pull.lock"
+STAGING, ASIDE = ".pull-new-", ".pull-old-"
+_LOCK_WAIT_S = 0.2
+_PICKLES = (".bin", ".pth", ".pt", ".ckpt", ".pkl")
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """A model from the Hub on this disk."""
+
+    reference: HubReference
+    path: Path
+    commit: str  # 40 hexadecimal digits
+    pulled_at: str  # ISO 8601, UTC
+    files: dict[str, dict[str, Any]]  # name -> size (bytes), sha256
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """A file as the Hub lists it: with the SHA-256 of its content, or with its git blob id."""
+
+    name: str
+    size: int
+    sha256: str
+    blob_id: str
+
+
+def pull(
+    reference: HubReference,
+    folder: Path,
+    *,
+    token: str | None = None,
+    endpoint: str | None = None,
+    transfer: Transfer | None = None,
+    limits: Limits | None = None,
+) -> Pulled:
+    """Bring a model into `folder/<reference.folder_name>/`; what is there already, and whole, is not brought again.
+
+    Until all of it has come, has the Hub's hashes and has been loaded once, the old one stays as it is. Raises
+    HubError, DiskFullError, and CheckpointError where the weights are not this network's.
+    """
+    transfer = transfer or Transfer("pull", reference.repo_id)
+    known = find_pulled(reference, folder)
+    if known is not None and known.commit == reference.revision and _is_whole(known):
+        return _unchanged(known, transfer)
+    try:
+        with hub_client(token, endpoint, transfer, limits) as api, _only_one(folder, transfer):
+            commit, listed = _ask(api, reference)
+            known = find_pulled(reference, folder)  # another may just have pulled it
+            if known is not None and known.commit == commit and _is_whole(known):
+                return _unchanged(known, transfer)
+            with _staging(folder, reference) as staging:
+                transfer.files = [TransferFile(file.name, file.size, file.sha256) for file in listed]
+                _check_space(folder, sum(file.size for file in listed))
+                for file, shown in zip(listed, transfer.files, strict=True):
+                    _bring(api, reference, commit, file, shown, staging, known, transfer)
+                pulled = _describe(reference, folder, commit, staging, listed)
+                transfer.message = "loading the weights"
+                read_checkpoint(staging).network()
+                transfer.check()
+                _swap(staging, pulled.path)
+    except OSError as error:
+        raise _not_written(folder, error) from error
+    transfer.message = f"{reference} is here, commit {commit[:7]}"
+    return pulled
+
+
+def resolve(
+    reference: HubReference,
+    folder: Path,
+    *,
+    token: str | None = None,
+    endpoint: str | None = None,
+    transfer: Transfer | None = None,
+    limits: Limits | None = None,
+    offline_ok: bool = True,
+) -> Pulled:
+    """As `pull`; where the Hub cannot be reached, what was pulled before, with a warning in the log."""
+    try:
+        return pull(reference, folder, token=token, endpoint=endpoint, transfer=transfer, limits=limits)
+    except (HubConnectionError, HubBusyError) as error:
+        known = find_pulled(reference, folder) if offline_ok else None
+        if known is None:
+            raise
+        log.warning("%s; using %s as it was pulled at %s", error, reference, known.pulled_at)
+        return known
+
+
+def find_pulled(reference: HubReference, folder: Path) -> Pulled | None:
+    """What was pulled before, without asking the Hub; None where it is not there or not complete."""
+    pulled = _read(folder / reference.folder_name)
+    return pulled if pulled is not None and pulled.reference == reference else None
+
+
+def list_pulled(folder: Path) -> list[Pulled]:
+    """All that was pulled into a folder, by name; what is damaged is left out."""
+    found = sorted(folder.glob(f"*/{HUB_FILE}"))
+    return [pulled for file in found if (pulled := _read(file.parent)) is not None]
+
+
+def _read(path: Path) -> Pulled | None:
+    try:
+        saved = json.loads((path / HUB_FILE).read_text(encoding="utf-8"))
+        reference = parse_reference(saved["repo_id"], saved["revision"])
+        files = {str(name): {"size": file["size"], "sha256": file["sha256"]} for name, file in saved["files"].items()}
+        sizes = {name: (path / name).stat().st_size for name in NEEDED}
+        pulled = Pulled(reference, path, str(saved["commit"]), str(saved["at"]), files)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, HubError):
+        return None
+    whole = all(files.get(name, {}).get("size") == size for name, size in sizes.items())
+    return pulled if whole and path.name == reference.folder_name else None
+
+
+def _is_whole(pulled: Pulled) -> bool:
+    kept = [name for name in ANSWERING if name in pulled.files]
+    return all(_sha256(pulled.path / name) == pulled.files[name]["sha256"] for name in kept)
+
+
+def _sha256(path: Path) -> str:
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _unchanged(known: Pulled, transfer: Transfer) -> Pulled:
+    transfer.files = [
+        TransferFile(name, file["size"], file["sha256"], file["size"], "unchanged")
+        for name, file in known.files.items()
+    ]
+    transfer.message = f"{known.reference} is here already, commit {known.commit[:7]}"
+    return known
+
+
+# What is asked of the Hub.
+
+
+def _ask(api: HfApi, reference: HubReference) -> tuple[str, list[_Listed]]:
+    """The commit that a revision is just now, and the files of a model in it."""
+    try:
+        info = api.model_info(reference.repo_id, revision=reference.revision, files_metadata=True)
+    except RevisionNotFoundError:
+        raise HubNotFoundError(
+            f"{reference}: it has no branch, tag or commit of that name; look at its page for those that it has"
+        ) from None
+    if not re.fullmatch(r"[0-9a-f]{40}", info.sha or ""):
+        raise HubError(f"{reference}: the Hub names no commit; check $HF_ENDPOINT")
+    return str(info.sha), _listed(info, reference)
+
+
+def _listed(info: ModelInfo, reference: HubReference) -> list[_Listed]:
+    """The files that are taken, in the order of MAX_SIZES; all others stay on the Hub."""
+    siblings = {sibling.rfilename: sibling for sibling in info.siblings or []}
+    if missing := [name for name in NEEDED if name not in siblings]:
+        pickles = [name for name in siblings if name.endswith(_PICKLES)]
+        also = f"; {pickles[0][:80]} is a pickle, which can run code and is never loaded" if pickles else ""
+        raise HubFileError(
+            f"{reference}: it has no {' and no '.join(missing)}{also}; needed a model that this project pushed"
+        )
+    return [_checked(siblings[name], reference) for name in MAX_SIZES if name in siblings]
+
+
+def _checked(sibling: RepoSibling, reference: HubReference) -> _Listed:
+    name, size = sibling.rfilename, sibling.lfs.size if sibling.lfs else sibling.size
+    sha256, blob_id = sibling.lfs.sha256 if sibling.lfs else "", sibling.blob_id or ""
+    if not isinstance(size, int) or not (re.fullmatch("[0-9a-f]{64}", sha256) or re.fullmatch("[0-9a-f]{40}", blob_id)):
+        raise HubFileError(
+            f"{reference}: the Hub gives no size or hash of {name}, so it cannot be checked; try again later"
+        )
+    if size > MAX_SIZES[name]:
+        raise HubFileError(
+            f"{reference}: {name} has {size:,} bytes; needed at most {MAX_SIZES[name]:,}: another project's?"
+        )
+    return _Listed(name, size, sha256, blob_id)
+
+
+# One file.
+
+
+def _bring(
+    api: HfApi,
+    reference: HubReference,
+    commit: str,
+    file: _Listed,
+    shown: TransferFile,
+    staging: Path,
+    known: Pulled | None,
+    transfer: Transfer,
+) -> None:
+    """Into `staging`: from what was pulled before where that is the same, else from the Hub."""
+    target = staging / file.name
+    if known is not None and _is_same(known.path / file.name, file):
+        keep_copy(known.path / file.name, target)
+        shown.done, shown.state = file.size, "unchanged"
+        return
+    transfer.message, shown.state = f"downloading {file.name}", "moving"
+    # At the commit: a branch may move on meanwhile, and the files of two heads do not belong together.
+    url = hf_hub_url(reference.repo_id, file.name, revision=commit, endpoint=api.endpoint)
+    headers = build_hf_headers(token=api.token, headers={"Accept-Encoding": "identity"})
+    with target.open("wb") as opened:
+        _receive(url, opened, headers, file, reference)
+    shown.state = "checking"
+    if not _is_same(target, file):
+        raise HubFileError(f"{reference}: {file.name} came with other content than the Hub lists; pull it again")
+    shown.done, shown.state = file.size, "done"
+
+
+def _receive(url: str, opened: BinaryIO, headers: dict[str, str], file: _Listed, reference: HubReference) -> None:
+    try:
+        http_get(url, _Bounded(opened, file.size), headers=headers, expected_size=file.size)  # type: ignore[arg-type]
+    except OSError as error:
+        if error.errno is not None or isinstance(error, HfHubHTTPError):
+            raise
+        # So it says that it came to its end with another size.
+        raise HubFileError(
+            f"{reference}: {file.name} came with {opened.tell():,} of {file.size:,} bytes; pull it again"
+        ) from None
+    except _TooMuchError:
+        raise HubFileError(
+            f"{reference}: {file.name} is longer than the {file.size:,} bytes that the Hub lists"
+        ) from None
+
+
+class _TooMuchError(Exception):
+    pass
+
+
+class _Bounded:
+    """A file that takes so many bytes and no more: of what `http_get` needs."""
+
+    def __init__(self, file: BinaryIO, limit: int):
+        self._file, self._limit = file, limit
+        self.seek, self.tell, self.truncate = file.seek, file.tell, file.truncate
+
+    def write(self, data: bytes) -> int:
+        if self._file.tell() + len(data) > self._limit:
+            raise _TooMuchError
+        return self._file.write(data)
+
+
+def _is_same(path: Path, file: _Listed) -> bool:
+    """Has it the size and the hash that the Hub lists?"""
+    if not path.is_file() or path.stat().st_size != file.size:
+        return False
+    return _sha256(path) == file.sha256 if file.sha256 else _blob_id(path.read_bytes()) == file.blob_id
+
+
+def _blob_id(content: bytes) -> str:
+    """Git's name of a content [https://git-scm.com/book/en/v2/Git-Internals-Git-Objects]."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+def _describe(reference: HubReference, folder: Path, commit: str, staging: Path, listed: list[_Listed]) -> Pulled:
+    """Write hub.json beside the files, and give what it says."""
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    files = {file.name: {"size": file.size, "sha256": _sha256(staging / file.name)} for file in listed}
+    saved = {"repo_id": reference.repo_id, "revision": reference.revision, "commit": commit, "at": at, "files": files}
+    write_text(staging / HUB_FILE, json.dumps(saved, indent=2) + "\n")
+    return Pulled(reference, folder / reference.folder_name, commit, at, files)
+
+
+# The folders.
+
+
+@contextmanager
+def _only_one(folder: Path, transfer: Transfer) -> Iterator[None]:
+    """One pull at a time into a folder, over all processes; what a killed one left there is cleared first."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK_FILE)
+    while True:
+        try:
+            lock.acquire(timeout=_LOCK_WAIT_S)
+            break
+        except Timeout:
+            transfer.message = "another process pulls into this folder; this pull begins when that ends"
+            transfer.check()
+    try:
+        _clear(folder)
+        yield
+    finally:
+        lock.release()
+
+
+def _clear(folder: Path) -> None:
+    for aside in folder.glob(f"{ASIDE}*"):
+        target = folder / aside.name.removeprefix(ASIDE)
+        if not target.exists():  # killed between the two steps of `_swap`
+            aside.rename(target)
+    for left in [*folder.glob(f"{STAGING}*"), *folder.glob(f"{ASIDE}*")]:
+        shutil.rmtree(left, ignore_errors=True)
+
+
+@contextmanager
+def _staging(folder: Path, reference: HubReference) -> Iterator[Path]:
+    """A hidden folder of the model's name, gone at the end."""
+    hidden = folder / f"{STAGING}{uuid.uuid4().hex}"
+    staging = hidden / reference.folder_name
+    staging.mkdir(parents=True)
+    try:
+        yield staging
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
+
+
+def _check_space(folder: Path, size: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < size + FULL_BYTES:
+        raise DiskFullError(
+            f"{folder.name}: {size / 1e6:.0f} MB to come, {free / 1e6:.0f} MB free; free some, then pull again"
+        )
+
+
+def _swap(staging: Path, target: Path) -> None:
+    """Put the new folder in the old one's place; the old one is back where that fails."""
+    aside = target.with_name(f"{ASIDE}{target.name}")
+    if target.exists():
+        target.rename(aside)
+    try:
+        staging.rename(target)
+    except OSError:
+        if aside.exists():
+            aside.rename(target)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _not_written(folder: Path, error: OSError) -> DiskFullError | HubError:
+    if is_full(folder, error):
+        return DiskFullError(
+            f"{folder.name}: no space left on the disk; free some, then pull again; the old model is whole"
+        )
+    reason = error.strerror or type(error).__name__
+    return HubError(f"{folder.name}: the model cannot be written there ({reason}); choose a folder that can be written")

@@ -1,0 +1,1 @@
+"""What stands between the network and the page: guards of every request, and the REST routes."""

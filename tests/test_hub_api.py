@@ -1,0 +1,101 @@
+"""The Python API and the Hub: what is pushed comes back as it was, at a branch and a tag, and without a network."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from builders import draw_photo
+from loopback_hub import LoopbackHub
+
+from mtl.api import DEFAULT_CHECKPOINT, MultiTaskModel
+from mtl.checkpoint import WEIGHTS_FILE
+from mtl.errors import HubConflictError, HubError, HubNotFoundError
+from mtl.hub.reference import parse_reference
+from mtl.training.run import Run
+
+PHOTO = draw_photo(1, 64, np.random.default_rng(0))[0]
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[LoopbackHub]:
+    with LoopbackHub() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.setenv("HF_TOKEN", hub.add_user("ada"))
+        monkeypatch.setenv("MTL_CHECKPOINTS_DIR", str(tmp_path / "checkpoints"))
+        yield hub
+
+
+def same_answer(one: MultiTaskModel, other: MultiTaskModel) -> bool:
+    first, second = one.predict(PHOTO), other.predict(PHOTO)
+    equal = first["classification"]["probabilities"] == second["classification"]["probabilities"]
+    return equal and np.array_equal(first["segmentation"]["confidence_map"], second["segmentation"]["confidence_map"])
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_the_shipped_model_comes_back_byte_for_byte(hub: LoopbackHub, tmp_path: Path) -> None:
+    shipped = MultiTaskModel.from_pretrained(DEFAULT_CHECKPOINT, device="cpu")
+    shipped.save_pretrained(tmp_path / "own")  # float32; hub.json is written beside this one, not the shipped one
+    own = MultiTaskModel.load(tmp_path / "own", "cpu")
+    address = own.push_to_hub("ada/skin", tag="v1")
+    assert address.startswith(hub.url)
+    assert own.push_to_hub("ada/skin") == address  # nothing new, so no commit
+    for name in ("hf://ada/skin", "hf://ada/skin@v1"):
+        pulled = MultiTaskModel.load(name, "cpu")
+        assert pulled.source == tmp_path / "checkpoints" / parse_reference(name).folder_name
+        assert (pulled.source / WEIGHTS_FILE).read_bytes() == (tmp_path / "own" / WEIGHTS_FILE).read_bytes()
+        assert same_answer(shipped, pulled)
+    assert hub.repos["ada/skin"].private
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_run_goes_with_its_history_and_a_changed_network_goes_alone(
+    hub: LoopbackHub, finished_run: Run, tmp_path: Path
+) -> None:
+    model = MultiTaskModel.load(finished_run.path, "cpu")
+    model.source = None  # the session's run must not get a hub.json
+    model.push_to_hub("ada/alone")
+    assert "multitask_history.json" not in hub.repos["ada/alone"].head.files
+    with torch.no_grad():
+        model.network.classification_head[-1].bias += 1
+    model.push_to_hub("ada/changed")
+    changed = MultiTaskModel.from_pretrained("ada/changed", device="cpu")
+    assert same_answer(model, changed)
+    assert not same_answer(MultiTaskModel.load(finished_run.path, "cpu"), changed)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_what_was_pulled_works_without_the_hub(hub: LoopbackHub, finished_run: Run, tmp_path: Path) -> None:
+    model = MultiTaskModel.load(finished_run.best_file, "cpu")
+    model.source = None
+    model.push_to_hub("ada/skin")
+    with pytest.raises(HubNotFoundError, match="was not pulled before"):
+        MultiTaskModel.from_pretrained("ada/skin", local_files_only=True)
+    MultiTaskModel.from_pretrained("ada/skin", device="cpu")
+    hub.stop()
+    assert same_answer(model, MultiTaskModel.from_pretrained("ada/skin", local_files_only=True, device="cpu"))
+    assert same_answer(model, MultiTaskModel.load("hf://ada/skin", "cpu"))
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_the_second_of_two_pushers_is_told(hub: LoopbackHub, finished_run: Run, tmp_path: Path) -> None:
+    def pusher(name: str) -> MultiTaskModel:
+        return MultiTaskModel.load(
+            MultiTaskModel.load(finished_run.path, "cpu").save_pretrained(tmp_path / name), "cpu"
+        )
+
+    first, second = pusher("first"), pusher("second")
+    with torch.no_grad():
+        second.network.classification_head[-1].bias += 1
+    first.push_to_hub("ada/skin", commit_message="the first one")
+    with pytest.raises(HubConflictError, match="the first one"):
+        second.push_to_hub("ada/skin")
+    second.push_to_hub("ada/skin", overwrite=True)
+    assert len({commit.sha for commit in hub.repos["ada/skin"].log()}) >= 2
+
+
+def test_names_that_no_model_has() -> None:
+    for name in ("skin", "../skin", "ada/../skin", "ada/skin@../x", "hf://ada"):
+        with pytest.raises(HubError, match="names no model"):
+            MultiTaskModel.from_pretrained(name)

@@ -1,0 +1,226 @@
+"""What is pushed of a model: the same bytes each time, nothing private, and a card on which every figure is right."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from builders import law
+from huggingface_hub import ModelCard
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from tiny import ONE_THREAD, random_network
+
+from mtl.checkpoint import Checkpoint, read_checkpoint, write_folder, write_pth
+from mtl.config import Classes, ModelConfig
+from mtl.errors import CheckpointError, ConfigError, HubError
+from mtl.hub.card import write_card
+from mtl.hub.card_body import CardFacts
+from mtl.hub.package import CARD_FILE, EVALUATION_FILE, PACKAGE_FILES, build_package
+from mtl.training.run import Run
+
+pytestmark = pytest.mark.usefixtures(ONE_THREAD)
+
+SHIPPED = Path(__file__).parent.parent / "checkpoints" / "default"
+
+
+def report_of(checkpoint: Checkpoint) -> dict[str, Any]:
+    """An evaluation report as `evaluate --save` writes it."""
+    figures = {"images": 7, "accuracy": 0.5, "balanced_accuracy": 0.4321, "macro_auroc": None, "ece": 0.0875}
+    classes = checkpoint.model_config.classes
+    one = {"images": 3, "trained": True, "recall": 0.25, "precision": None, "auroc": 0.75}
+    return {
+        "checkpoint": "/home/ada/secret/multitask_best.pth",
+        "weights": checkpoint.revision,
+        "data": "hospital",
+        "split": "val",
+        "photos": 9,
+        "segmentation": {"images": 5, "dice": 0.8123, "jaccard": 0.7, "threshold_jaccard": 0.65},
+        "classification": {
+            **figures,
+            "per_class": dict.fromkeys(classes.names, one),
+            "groups": dict.fromkeys(classes.groups, figures),
+        },
+        "lesion_free": {"images": 4, "false_positive_area": 0.0123},
+    }
+
+
+@pytest.fixture(scope="module")
+def run_folder(finished_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of a finished run that a package reads, and a report."""
+    folder = tmp_path_factory.mktemp("package") / "run"
+    folder.mkdir()
+    for name in ("multitask_best.pth", "config.json", "run.json", "multitask_history.json"):
+        shutil.copy(finished_run.path / name, folder)
+    (folder / EVALUATION_FILE).write_text(json.dumps(report_of(read_checkpoint(folder))))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def built(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_package(run_folder, tmp_path_factory.mktemp("built"), repo_id="ada/skin").path
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_run_gives_every_file_and_the_same_bytes_again(run_folder: Path, built: Path, tmp_path: Path) -> None:
+    build_package(run_folder, tmp_path, repo_id="ada/skin")
+    assert contents(built) == contents(tmp_path)
+    # Six photos are too few to tell what the training photos look like.
+    assert set(contents(built)) == set(PACKAGE_FILES) - {"training_features.safetensors"}
+    assert read_checkpoint(built).revision == read_checkpoint(run_folder).revision
+
+
+def test_what_was_packed_is_packed_to_the_same(built: Path, tmp_path: Path) -> None:
+    """Pulled and pushed again, a model is no change."""
+    assert contents(build_package(built, tmp_path, repo_id="ada/skin").path) == contents(built)
+
+
+def test_what_ships_keeps_its_bytes_and_its_card(tmp_path: Path) -> None:
+    package = build_package(SHIPPED, tmp_path, repo_id="ada/skin")
+    for name in ("model.safetensors", "config.json", "training_features.safetensors"):
+        assert (tmp_path / name).read_bytes() == (SHIPPED / name).read_bytes(), name
+    own, card = ModelCard((SHIPPED / CARD_FILE).read_text()), ModelCard((tmp_path / CARD_FILE).read_text())
+    assert card.text == own.text
+    assert (card.data.license, card.data.license_name) == ("other", "research-only")
+    assert package.evaluation is None
+
+
+def test_nothing_tells_where_anything_lay(run_folder: Path, built: Path) -> None:
+    run = json.loads((run_folder / "config.json").read_text())["train"]
+    private = [run["data_dir"], run["output_dir"], "/home/ada", "secret"]
+    for name, content in contents(built).items():
+        assert not [text for text in private if text.encode() in content], name
+
+
+def test_the_model_index_has_the_figures_of_the_report(built: Path) -> None:
+    results = ModelCard((built / CARD_FILE).read_text()).data.eval_results
+    figures = {(r.task_type, r.metric_name): r.metric_value for r in results}
+    assert figures[("image-segmentation", "Dice")] == 0.8123
+    assert figures[("image-classification", "balanced accuracy, hair type")] == 0.4321
+    assert figures[("image-classification", "expected calibration error, skin type")] == 0.0875
+    assert not [name for _, name in figures if "AUROC" in name]  # not measured
+    assert {(r.dataset_name, r.dataset_split) for r in results} == {("hospital", "val")}
+
+
+def test_the_body_says_what_is_known_and_what_is_not(built: Path) -> None:
+    text = (built / CARD_FILE).read_text()
+    revision = read_checkpoint(built).revision
+    for said in (
+        'from_pretrained("ada/skin")',
+        "hf://ada/skin",
+        f"revision `{revision}`",
+        "stored as float32",
+        "Not a medical device",
+        "| skin type | dry | 2 | 3 | 0.250 | – | 0.750 |",
+        "| training photos | 12 |",
+        "| Dice | 0.812 |",
+        "| skin type | 7 | 0.500 | 0.432 | – | 0.087 | 0.200 |",
+        "1.23% of the photo",
+        "none was fitted",
+        "Starting weights: random",
+        "| `batch_size` | 4 |",
+        "whom they show and who labelled them: not known",
+        "![Losses and scores over the epochs](curves.png)",
+    ):
+        assert said in text, said
+
+
+def test_without_a_report_the_runs_own_figures_stand_there(run_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(run_folder, tmp_path / "run")
+    (tmp_path / "run" / EVALUATION_FILE).unlink()
+    text = (build_package(tmp_path / "run", tmp_path / "out").path / CARD_FILE).read_text()
+    dice = read_checkpoint(run_folder).metrics["val_dice"]
+    assert "No evaluation report came with these weights" in text
+    assert f"| dice | {dice:.3f} |" in text
+    assert "model-index" not in text
+
+
+def test_a_report_of_other_weights_is_left_out(
+    run_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(run_folder, tmp_path / "run")
+    report = json.loads((run_folder / EVALUATION_FILE).read_text()) | {"weights": "0" * 12}
+    (tmp_path / "run" / EVALUATION_FILE).write_text(json.dumps(report))
+    package = build_package(tmp_path / "run", tmp_path / "out", repo_id="ada/skin")
+    assert package.evaluation is None
+    assert EVALUATION_FILE not in contents(tmp_path / "out")
+    assert "belongs to other weights" in caplog.text
+
+
+def test_a_lone_pth_takes_no_readme_from_beside_it(tmp_path: Path) -> None:
+    config = ModelConfig(image_size=64, class_counts=(0, *[5] * 9), mask_count=0)
+    write_pth(tmp_path / "x.pth", Checkpoint("x", random_network(config).state_dict(), config))
+    (tmp_path / CARD_FILE).write_text("# Somebody's project")
+    text = (build_package(tmp_path / "x.pth", tmp_path / "out").path / CARD_FILE).read_text()
+    assert "Somebody" not in text
+    assert "**0: not trained, never answered**" in text
+    assert "It never answers normal" in text
+    assert "Lesion mask: not trained" in text
+    assert "How good they are is not known" in text
+    assert "Settings: not known" in text
+
+
+def test_curves_are_a_picture_without_origin(built: Path) -> None:
+    with Image.open(built / "curves.png") as picture:
+        picture.load()
+        assert (picture.format, picture.size) == ("PNG", (1000, 400))
+        assert set(picture.info) <= {"dpi"}
+
+
+def test_the_licence_is_the_given_the_own_or_research_only() -> None:
+    facts = CardFacts(Checkpoint("x", {}, ModelConfig()), "ada/skin")
+
+    def licence(card: str) -> tuple[Any, Any]:
+        data = ModelCard(card).data.to_dict()
+        return data["license"], data.get("license_name")
+
+    own = "---\nlicense: mit\n---\nbody\n"
+    assert licence(write_card(facts)) == ("other", "research-only")
+    assert licence(write_card(facts, own=own)) == ("mit", None)
+    assert licence(write_card(facts, "apache-2.0", own=own)) == ("apache-2.0", None)
+    assert licence(write_card(facts, "apache-2.0")) == ("apache-2.0", None)
+    with pytest.raises(ConfigError, match="license: got"):
+        write_card(facts, "MIT\nlicence")
+
+
+@pytest.mark.parametrize("front", ["- a\n- list", "a: [", "1: 2", "a: b: c"])
+def test_a_damaged_own_card_is_one_line(front: str) -> None:
+    facts = CardFacts(Checkpoint("x", {}, ModelConfig()), "ada/skin")
+    with pytest.raises(HubError, match=r"README\.md: the front matter"):
+        write_card(facts, own=f"---\n{front}\n---\nbody\n")
+
+
+names = st.text(min_size=1, max_size=120).filter(lambda name: name.strip().lower() not in ("", "none"))
+
+
+@law
+@given(st.lists(names, min_size=2, max_size=4, unique_by=lambda name: name.strip().lower()), names)
+def test_names_cannot_break_the_card(classes: list[str], group: str) -> None:
+    """Whatever a class is called: one row each, no HTML, no link, and front matter that reads back."""
+    config = ModelConfig(classes=Classes(groups={group: tuple(classes)}))
+    checkpoint = Checkpoint("x", {}, config)
+    card = write_card(CardFacts(checkpoint, "ada/skin", report_of(checkpoint)))
+    front, _, body = card.removeprefix("---\n").partition("\n---\n")
+    assert yaml.safe_load(front)["model-index"][0]["name"] == "skin"
+    table = body.partition("## Classes")[2].partition("\n\nLesion mask")[0].strip().splitlines()
+    assert len(table) == 2 + len(classes)
+    for row in table:
+        plain = re.sub(r"\\.", "", row)  # without what is escaped
+        assert plain.count("|") == 8
+        assert not set(plain) & set("<[`*_")
+
+
+def test_weights_that_do_not_fit_are_never_packed(tmp_path: Path) -> None:
+    config = ModelConfig(image_size=64)
+    weights = random_network(config).state_dict() | {"classification_head.8.bias": torch.zeros(3)}
+    write_folder(tmp_path / "wrong", Checkpoint("wrong", weights, config))
+    with pytest.raises(CheckpointError, match="has the shape"):
+        build_package(tmp_path / "wrong", tmp_path / "out")
