@@ -103,8 +103,8 @@ def statuses(route: str) -> list[Case]:
 
 
 def busy(route: str) -> list[Case]:
-    once = Case(f"429 once, Retry-After 2, at {route}", succeeds=True)
-    once.faults[route] = Fault("status", status=429, retry_after=2, times=1)
+    once = Case(f"429 once, Retry-After 1, at {route}", succeeds=True)
+    once.faults[route] = Fault("status", status=429, retry_after=1, times=1)
     long = Case(f"429, Retry-After 300, at {route}", {route: Fault("status", status=429, retry_after=300)})
     always = [Case(f"{code} at {route}", {route: Fault("status", status=code)}) for code in (429, 500, 503)]
     return [once, long, *always]

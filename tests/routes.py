@@ -1,4 +1,4 @@
-"""Every route that the launched page has registered, tried in every wrong way: `python -m tests.routes` prints a table."""
+"""Every route that the launched page has registered, tried in every wrong way; `python -m tests.routes`: a table."""
 
 import asyncio
 import http.client

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
-from browser import App, needs_chromium, opened, sync_api, wait_until
+from browser import App, needs_chromium, opened, sync_api
 from loopback_hub import Fault, LoopbackHub, User
 from planted import PLANTED_TOKEN
 from test_browser_analyse import serious_findings
@@ -157,7 +157,7 @@ def test_a_slow_pull_shows_its_files_outlives_a_reload_and_is_cancelled(
 
 FAULTS = {
     "other content": ("storage", Fault("corrupt")),
-    "refuse": ("info", Fault("status", status=403)),
+    "has no right": ("info", Fault("status", status=403)),
     "no such model": ("info", Fault("status", status=404)),
 }
 
@@ -208,5 +208,5 @@ def test_axe_finds_nothing_serious_and_nothing_is_wider_than_the_window(
             assert serious_findings(page) == [], state
             assert page.evaluate("document.documentElement.scrollWidth") <= width, state
         sync_api.expect(job(page, "error")).to_contain_text("could not be pulled")
-        wait_until(lambda: page.locator("#mtl-job").bounding_box()["y"] < 900, "what happened is in sight")
+        sync_api.expect(job(page, "error")).to_be_in_viewport()
         page.locator("#mtl-job-close").click()

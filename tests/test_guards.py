@@ -3,11 +3,11 @@
 import asyncio
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import gradio as gr
 import pytest
@@ -52,8 +52,8 @@ def test_any_other_address_needs_a_password_or_the_flag_or_a_space(host: str) ->
 
 
 def test_the_launch_refuses_before_anything_listens() -> None:
-    with gr.Blocks() as demo, pytest.raises(AddressError, match="without a password"):
-        launch(demo, "0.0.0.0", 0, block=False)
+    with pytest.raises(AddressError, match="without a password"):
+        launch(None, "0.0.0.0", 0, block=False)  # type: ignore[arg-type] # it does not come to the page
 
 
 def test_a_password_comes_whole_and_is_never_repeated() -> None:
@@ -150,7 +150,7 @@ def test_a_space_is_asked_by_its_own_names_behind_its_proxy() -> None:
 
 
 def test_what_is_not_on_the_list_is_not_there_and_control_characters_are_refused() -> None:
-    for path in ("/monitoring", "/%00", "/gradio_api/file=%0a", "//", "/gradio_api/../monitoring", "/./monitoring"):
+    for path in ("/monitoring", "/%00", "/gradio_api/file=%0a", "/gradio_api/../monitoring", "/./monitoring"):
         assert small(AT_HOME).get(path).status_code == 404
     assert small(AT_HOME).get("/gradio_api/info?all_endpoints=true").status_code == 404
 
@@ -387,16 +387,18 @@ def test_private_endpoints_are_not_described(page: gr.Blocks) -> None:
     assert not described["unnamed_endpoints"]
 
 
-TRICKS = ("../" * 8 + "etc/hostname", "%2e%2e/" * 8 + "etc/hostname", "..%2f" * 8 + "etc/hostname", "/etc/hostname",
-          "%2Fetc%2Fhostname", "....//" * 8 + "etc/hostname", "..\\..\\etc\\hostname", "a/" * 3000, "a" * 300,
-          "https://example.org/a", "file:///etc/hostname", "~/.bashrc", ".", "", "%00", "a%0d%0aSet-Cookie:%20a=b")  # fmt: skip
+TRICKS = (
+    "../" * 8 + "etc/hostname", "%2e%2e/" * 8 + "etc/hostname", "..%2f" * 8 + "etc/hostname", "/etc/hostname",
+    "%2Fetc%2Fhostname", "....//" * 8 + "etc/hostname", "..\\..\\etc\\hostname", "a/" * 3000, "a" * 300, "ü" * 200,
+    "https://example.org/a", "file:///etc/hostname", "~/.bashrc", ".", "", "%00", "a%0d%0aSet-Cookie:%20a=b",
+)  # fmt: skip
 
 
 def test_path_tricks_lead_nowhere(page: gr.Blocks) -> None:
     for route in registered(page):
         if route.has_parameters and "GET" in route.methods and "heartbeat" not in route.path:
             for trick in TRICKS:
-                path = route.template[: route.template.index("{")] + trick
+                path = route.template[: route.template.index("{")] + quote(trick, safe="/%:")
                 assert ask(page.local_url, "GET", path).status in (400, 403, 404, 405, 307), path
 
 
@@ -426,8 +428,10 @@ BODY = st.fixed_dictionaries(
 EVENTS = ("queue/join", "call/predict", "call/v2/predict", "cancel", "reset", "component_server", "upload")
 
 
-@given(st.sampled_from(EVENTS), BODY, st.dictionaries(st.sampled_from(["Cookie", "Range", "X-Forwarded-Proto",
-       "X-Forwarded-For", "Authorization", "Accept-Encoding", "Referer"]), st.from_regex("[ -~]{0,20}", fullmatch=True)))  # fmt: skip
+HEADERS = st.sampled_from(["Cookie", "Range", "X-Forwarded-Proto", "X-Forwarded-For", "Authorization", "Referer"])
+
+
+@given(st.sampled_from(EVENTS), BODY, st.dictionaries(HEADERS, st.from_regex("[ -~]{0,20}", fullmatch=True)))
 @settings(law, max_examples=100)
 def test_no_event_makes_it_stumble(page: gr.Blocks, path: str, body: dict[str, Any], headers: dict[str, str]) -> None:
     headers = {**headers, "Content-Type": "application/json"}
@@ -439,8 +443,6 @@ def test_no_event_makes_it_stumble(page: gr.Blocks, path: str, body: dict[str, A
 @given(st.sampled_from([path.partition("{")[0] for path in PAGE_PATHS]), st.text(max_size=20), st.text(max_size=20))
 @settings(law, max_examples=100)
 def test_no_address_makes_it_stumble(page: gr.Blocks, path: str, more: str, query: str) -> None:
-    from urllib.parse import quote
-
     answer = ask(page.local_url, "GET", f"{path}{quote(more)}?{quote(query)}&session_hash=a&upload_id=b")
     assert answer.status < 500, answer.body
     _check_silence(answer)

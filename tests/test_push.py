@@ -171,15 +171,20 @@ def test_a_repository_with_another_model_is_not_pushed_onto(hub: LoopbackHub, mi
         push(mine, REPO)
 
 
-def test_an_empty_repository_is_pushed_into_and_keeps_its_visibility(
-    hub: LoopbackHub, mine: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_is_meant_to_be_private_is_not_pushed_to_a_public_repository(hub: LoopbackHub, mine: Path) -> None:
     hub.put(REPO, {"LICENSE": b"mine"})
-    pushed = push(mine, REPO)
-    assert (pushed.changed, pushed.private) == (True, False)
-    assert pushed.note.startswith("ada/skin is public, not private; a push does not change that")
+    with pytest.raises(HubConflictError, match=r"is public.*--public"):
+        push(mine, REPO)
+    assert "model.safetensors" not in hub.repos[REPO].head.files
+    assert not push(mine, REPO, private=False).private
+
+
+def test_a_private_repository_stays_private(hub: LoopbackHub, mine: Path, caplog: pytest.LogCaptureFixture) -> None:
+    push(mine, REPO)
+    pushed = push(mine, REPO, private=False)
+    assert pushed.private
+    assert pushed.note.startswith("ada/skin is private; a push does not change that")
     assert pushed.note in caplog.text
-    assert not hub.repos[REPO].private
 
 
 def test_what_was_pulled_can_be_pushed_back_and_stays_a_pulled_model(
@@ -201,6 +206,12 @@ def test_what_was_pulled_can_be_pushed_back_and_stays_a_pulled_model(
     assert {repo: entry["commit"] for repo, entry in pushed.items()} == {
         REPO: second.commit, "ada/copy": elsewhere.commit,
     }  # fmt: skip
+
+
+def test_a_repository_that_was_deleted_is_made_again(hub: LoopbackHub, mine: Path) -> None:
+    push(mine, REPO)
+    del hub.repos[REPO]
+    assert push(mine, REPO).commit == hub.repos[REPO].head.sha
 
 
 def test_tags(hub: LoopbackHub, mine: Path, theirs: Path) -> None:
@@ -268,7 +279,7 @@ def test_what_cannot_be_pushed_is_one_line(
 def test_a_token_that_can_only_read(hub: LoopbackHub, mine: Path) -> None:
     hub.put("bob/skin", {"LICENSE": b"mine"})
     with pytest.raises(HubAccessError, match="the token has no right to push"):
-        push(mine, "bob/skin", token=hub.add_user("bob", "read"))
+        push(mine, "bob/skin", token=hub.add_user("bob", "read"), private=False)
 
 
 def test_weights_that_cannot_be_read_ask_the_hub_nothing(hub: LoopbackHub, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ def add_verbs(add: AddVerb) -> None:
     push.add_argument("repo_id", metavar="OWNER/NAME", help="the repository; it is made where there is none")
     push.add_argument("--message", help="of the commit; unset: the weights and how good they are")
     push.add_argument("--tag", help="a name for this commit, such as v1.0")
-    push.add_argument("--public", action="store_true", help="make a new repository public; unset: private")
+    push.add_argument("--public", action="store_true", help="everybody may see it; unset: a new repository is private")
     push.add_argument("--license", help="of the weights, as the Hub names it, such as apache-2.0; unset: research only")
     push.add_argument("--overwrite", action="store_true", help="push onto a head that was not pushed or pulled here")
     push.epilog = TOKEN_HELP

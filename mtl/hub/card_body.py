@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mtl.checkpoint import PRIVATE_SETTINGS, Checkpoint
-from mtl.config import TrainConfig
+from mtl.config import ModelConfig, TrainConfig
 
 NOT_KNOWN = "not known"
 UNNAMED_DATA = "own photos, not named"
@@ -113,9 +113,16 @@ def _classes(facts: CardFacts) -> str:
     header = ["group", "class", "training photos"]
     if facts.evaluation is not None:
         header += ["measured on", "recall", "precision", "AUROC"]
-    masks = NOT_KNOWN if config.mask_count is None else str(config.mask_count)
-    lesion = f"Lesion mask: {masks} training photos have one" if config.mask_trained else "Lesion mask: not trained"
-    return f"{_table(header, [row[: len(header)] for row in rows])}\n\n{lesion}."
+    among = " Recall, precision and AUROC are those among all classes." if facts.evaluation is not None else ""
+    return f"{_table(header, [row[: len(header)] for row in rows])}\n\n{_mask_count(config)}{among}"
+
+
+def _mask_count(config: ModelConfig) -> str:
+    if config.mask_count is None:
+        return f"Lesion mask: how many training photos have one is {NOT_KNOWN}."
+    if not config.mask_trained:
+        return "Lesion mask: not trained."
+    return f"Lesion mask: {config.mask_count} training photos have one."
 
 
 def _count(photos: int | None) -> str:

@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from urllib.parse import urlsplit
 
 import httpx2 as httpx
 from huggingface_hub import HfApi, constants, set_client_factory
@@ -49,6 +48,7 @@ from mtl.hub.transfer import Transfer, TransferFile
 log = logging.getLogger(__name__)
 
 TOKENS_PAGE = "https://huggingface.co/settings/tokens"
+_ADDRESS = re.compile(r"https?://([\w.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?(/[\w./~-]*)?")
 BUSY = {408, 429, 500, 502, 503, 504}
 # Requests that change a repository: sent again, they could change it twice.
 _CHANGING = re.compile(r"/api/(repos/|models/.+/(commit|tag|branch)/)")
@@ -100,11 +100,9 @@ def hub_client(
 def hub_address(endpoint: str | None = None) -> str:
     """Where the Hub is: the argument, $HF_ENDPOINT, or https://huggingface.co."""
     address = (endpoint or os.environ.get("HF_ENDPOINT") or "https://huggingface.co").strip().rstrip("/")
-    parts = urlsplit(address)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
-        raise HubError(
-            f"{without_secrets(address)[:120]}: it is no address of a Hub; needed https://host in $HF_ENDPOINT"
-        )
+    if not _ADDRESS.fullmatch(address):
+        shown = without_secrets(address.rpartition("@")[2])[:120]  # before it, a password may stand
+        raise HubError(f"{shown}: it is no address of a Hub; needed https://host without a name or password before it")
     return address
 
 
@@ -169,8 +167,8 @@ class _Wire(httpx.BaseTransport):
     """All HTTP of one transfer: tries again where that is safe, and tells of it."""
 
     def __init__(self, address: str, transfer: Transfer, limits: Limits):
-        parts = urlsplit(address)
-        self.host, self._home = parts.netloc, (parts.scheme, parts.hostname, parts.port)
+        url = httpx.URL(address)
+        self.host, self._home = url.netloc.decode(), (url.scheme, url.host, url.port)
         self._transfer, self._limits = transfer, limits
         self._lines: dict[str | None, httpx.HTTPTransport] = {}  # by proxy
         self._tries: Counter[str] = Counter()  # that failed, by method and address

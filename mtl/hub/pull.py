@@ -74,6 +74,18 @@ class _Listed:
     blob_id: str
 
 
+@dataclass(frozen=True)
+class _Head:
+    """What a revision is just now. A branch may move on while its files come, and those of two heads do not fit."""
+
+    api: HfApi
+    reference: HubReference
+    commit: str
+
+    def address(self, name: str) -> str:
+        return hf_hub_url(self.reference.repo_id, name, revision=self.commit, endpoint=self.api.endpoint)
+
+
 def pull(
     reference: HubReference,
     folder: Path,
@@ -94,23 +106,23 @@ def pull(
         return _unchanged(known, transfer)
     try:
         with hub_client(token, endpoint, transfer, limits) as api, _only_one(folder, transfer):
-            commit, listed = _ask(api, reference)
+            head, listed = _ask(api, reference)
             known = find_pulled(reference, folder)  # another may just have pulled it
-            if known is not None and known.commit == commit and _is_whole(known):
+            if known is not None and known.commit == head.commit and _is_whole(known):
                 return _unchanged(known, transfer)
             with _staging(folder, reference) as staging:
                 transfer.files = [TransferFile(file.name, file.size, file.sha256) for file in listed]
                 _check_space(folder, sum(file.size for file in listed))
                 for file, shown in zip(listed, transfer.files, strict=True):
-                    _bring(api, reference, commit, file, shown, staging, known, transfer)
-                pulled = _describe(reference, folder, commit, staging, listed)
+                    _bring(head, file, shown, staging, known, transfer)
+                pulled = _describe(head, folder, staging, listed)
                 transfer.message = "loading the weights"
                 read_checkpoint(staging).network()
                 transfer.check()
                 _swap(staging, pulled.path)
     except OSError as error:
         raise _not_written(folder, error) from error
-    transfer.message = f"{reference} is here, commit {commit[:7]}"
+    transfer.message = f"{reference} is here, commit {pulled.commit[:7]}"
     return pulled
 
 
@@ -184,7 +196,7 @@ def _unchanged(known: Pulled, transfer: Transfer) -> Pulled:
 # What is asked of the Hub.
 
 
-def _ask(api: HfApi, reference: HubReference) -> tuple[str, list[_Listed]]:
+def _ask(api: HfApi, reference: HubReference) -> tuple[_Head, list[_Listed]]:
     """The commit that a revision is just now, and the files of a model in it."""
     try:
         info = api.model_info(reference.repo_id, revision=reference.revision, files_metadata=True)
@@ -194,7 +206,7 @@ def _ask(api: HfApi, reference: HubReference) -> tuple[str, list[_Listed]]:
         ) from None
     if not re.fullmatch(r"[0-9a-f]{40}", info.sha or ""):
         raise HubError(f"{reference}: the Hub names no commit; check $HF_ENDPOINT")
-    return str(info.sha), _listed(info, reference)
+    return _Head(api, reference, str(info.sha)), _listed(info, reference)
 
 
 def _listed(info: ModelInfo, reference: HubReference) -> list[_Listed]:
@@ -227,14 +239,7 @@ def _checked(sibling: RepoSibling, reference: HubReference) -> _Listed:
 
 
 def _bring(
-    api: HfApi,
-    reference: HubReference,
-    commit: str,
-    file: _Listed,
-    shown: TransferFile,
-    staging: Path,
-    known: Pulled | None,
-    transfer: Transfer,
+    head: _Head, file: _Listed, shown: TransferFile, staging: Path, known: Pulled | None, transfer: Transfer
 ) -> None:
     """Into `staging`: from what was pulled before where that is the same, else from the Hub."""
     target = staging / file.name
@@ -243,31 +248,27 @@ def _bring(
         shown.done, shown.state = file.size, "unchanged"
         return
     transfer.message, shown.state = f"downloading {file.name}", "moving"
-    # At the commit: a branch may move on meanwhile, and the files of two heads do not belong together.
-    url = hf_hub_url(reference.repo_id, file.name, revision=commit, endpoint=api.endpoint)
-    headers = build_hf_headers(token=api.token, headers={"Accept-Encoding": "identity"})
     with target.open("wb") as opened:
-        _receive(url, opened, headers, file, reference)
+        _receive(head, file, opened)
     shown.state = "checking"
     if not _is_same(target, file):
-        raise HubFileError(f"{reference}: {file.name} came with other content than the Hub lists; pull it again")
+        raise HubFileError(f"{head.reference}: {file.name} came with other content than the Hub lists; pull it again")
     shown.done, shown.state = file.size, "done"
 
 
-def _receive(url: str, opened: BinaryIO, headers: dict[str, str], file: _Listed, reference: HubReference) -> None:
+def _receive(head: _Head, file: _Listed, opened: BinaryIO) -> None:
+    headers = build_hf_headers(token=head.api.token, headers={"Accept-Encoding": "identity"})
+    name = f"{head.reference}: {file.name}"
+    bounded: Any = _Bounded(opened, file.size)
     try:
-        http_get(url, _Bounded(opened, file.size), headers=headers, expected_size=file.size)  # type: ignore[arg-type]
+        http_get(head.address(file.name), bounded, headers=headers, expected_size=file.size)
     except OSError as error:
         if error.errno is not None or isinstance(error, HfHubHTTPError):
             raise
-        # So it says that it came to its end with another size.
-        raise HubFileError(
-            f"{reference}: {file.name} came with {opened.tell():,} of {file.size:,} bytes; pull it again"
-        ) from None
+        # So it says that the file came to its end with another size.
+        raise HubFileError(f"{name} came with {opened.tell():,} of {file.size:,} bytes; pull it again") from None
     except _TooMuchError:
-        raise HubFileError(
-            f"{reference}: {file.name} is longer than the {file.size:,} bytes that the Hub lists"
-        ) from None
+        raise HubFileError(f"{name} is longer than the {file.size:,} bytes that the Hub lists; pull it again") from None
 
 
 class _TooMuchError(Exception):
@@ -299,13 +300,13 @@ def _blob_id(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
-def _describe(reference: HubReference, folder: Path, commit: str, staging: Path, listed: list[_Listed]) -> Pulled:
+def _describe(head: _Head, folder: Path, staging: Path, listed: list[_Listed]) -> Pulled:
     """Write hub.json beside the files, and give what it says."""
-    at = datetime.now(UTC).isoformat(timespec="seconds")
+    reference, at = head.reference, datetime.now(UTC).isoformat(timespec="seconds")
     files = {file.name: {"size": file.size, "sha256": _sha256(staging / file.name)} for file in listed}
-    saved = {"repo_id": reference.repo_id, "revision": reference.revision, "commit": commit, "at": at, "files": files}
-    write_text(staging / HUB_FILE, json.dumps(saved, indent=2) + "\n")
-    return Pulled(reference, folder / reference.folder_name, commit, at, files)
+    saved = {"repo_id": reference.repo_id, "revision": reference.revision, "commit": head.commit, "at": at}
+    write_text(staging / HUB_FILE, json.dumps(saved | {"files": files}, indent=2) + "\n")
+    return Pulled(reference, folder / reference.folder_name, head.commit, at, files)
 
 
 # The folders.

@@ -75,9 +75,10 @@ def push(
 ) -> Pushed:
     """Push a model (a `.pth` file, a run's folder, or one with model.safetensors) to a repository, made where missing.
 
-    message: of the commit. tag: for the commit; one that is elsewhere already is refused. private: of a new repository
-    only. license: as `build_package` takes it. overwrite: also onto a head that is not the one known from here, whose
-    commits stay in the history. Raises CheckpointError, HubConflictError for such a head, and the other HubErrors.
+    message: of the commit. tag: for the commit; one that is elsewhere already is refused. private: a new repository is;
+    one that is there and public is refused. license: as `build_package` takes it. overwrite: also onto a head that is
+    not the one known from here, whose commits stay in the history. Raises CheckpointError, HubConflictError for such a
+    head, and the other HubErrors.
     """
     _require_names(repo_id, tag)
     if (found := find_token(token)) is None:
@@ -146,7 +147,7 @@ class _Push:
             )
         if change:
             self._require_known_head(api, remote)
-        note = self._told_visibility(remote)
+        note = self._require_visibility(remote)
         commit = self._commit(api, remote, change, message) if change else remote.head
         self._show_all(done=bool(change))
         if tag is not None and tag not in tags:
@@ -178,8 +179,8 @@ class _Push:
 
     def _require_known_head(self, api: HfApi, remote: _Remote) -> None:
         """Refuse where somebody else's work would no longer be what people get."""
-        is_foreign = remote.head != self.known.head and (self.known.head or set(remote.hashes) & set(PACKAGE_FILES))
-        if is_foreign and not self.overwrite:
+        has_model = not set(PACKAGE_FILES).isdisjoint(remote.hashes)
+        if has_model and remote.head != self.known.head and not self.overwrite:
             raise self._conflict(api)
 
     def _conflict(self, api: HfApi) -> HubConflictError:
@@ -190,14 +191,16 @@ class _Push:
             f"“{one_line(head.title)}”), {since}; pull it and look, or push with overwrite (--overwrite) on top of it"
         )
 
-    def _told_visibility(self, remote: _Remote) -> str:
-        if remote.private == self.private:
+    def _require_visibility(self, remote: _Remote) -> str:
+        """Refuse to show everybody what was meant to be private; the other way round is told only."""
+        if self.private and not remote.private:
+            raise HubConflictError(
+                f"{self.repo_id} is public, so everybody would get this model; push as public (--public) if that is "
+                "meant, or make it private in its settings on the Hub"
+            )
+        if self.private or not remote.private:
             return ""
-        names = {True: "private", False: "public"}
-        note = (
-            f"{self.repo_id} is {names[remote.private]}, not {names[self.private]}; a push does not change that, its "
-            "settings on the Hub do"
-        )
+        note = f"{self.repo_id} is private; a push does not change that, its settings on the Hub do"
         log.warning(note)
         return note
 

@@ -41,7 +41,7 @@ def is_loopback(host: str) -> bool:
 
 
 def check_address(host: str, *, place: Place, auth: tuple[str, str] | None, allow_anyone: bool) -> None:
-    """Raises AddressError where strangers could reach the page unasked: they would see, and train with, what is here."""
+    """Raises AddressError where strangers could use the page, and what is on this computer, unasked."""
     if is_loopback(host) or place.on_space or auth or allow_anyone:
         return
     raise AddressError(

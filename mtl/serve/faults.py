@@ -76,18 +76,16 @@ class Nothing:
 
         async def second_thoughts(message: Message) -> None:
             nonlocal held, refused
-            if refused:
-                return
             if message["type"] == "http.response.start" and message["status"] == 200:
                 held = message
-                return
-            if held:
-                if answer := self._refusal(scope["path"], message.get("body", b"")):
-                    refused = True
-                    return await answer(scope, receive, send)
-                await send(held)
-                held = None
-            return await send(message)
+            elif held and (answer := self._refusal(scope["path"], message.get("body", b""))):
+                held, refused = None, True
+                await answer(scope, receive, send)
+            elif not refused:
+                if held:
+                    await send(held)
+                    held = None
+                await send(message)
 
         return await self._app(scope, receive, second_thoughts)
 

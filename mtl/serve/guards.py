@@ -1,7 +1,8 @@
 """The guards: every request passes them before gradio or a REST route sees it.
 
 In their order: the headers of every answer; faults; whether it was this server that was asked for; what may be asked
-for at all; whether a page of somebody else asks; how often; how much; for what. Pure ASGI: answers are streamed as they come.
+for at all; whether a page of somebody else asks; how often; how much; for
+what. Pure ASGI: answers are streamed as they come.
 """
 
 import re
@@ -26,7 +27,8 @@ from mtl.serve.headers import SecurityHeaders
 from mtl.serve.limits import WRITES, Buckets, LoginLimit, RateLimit, SizeLimit
 
 API = "/gradio_api"
-CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # the file system would fall over them
+# The file system would fall over them: control characters, and names longer than any.
+NO_PATH = re.compile(rb"[\x00-\x1f\x7f]|[^/]{256}|^.{2048}")
 # What the page, gradio_client and the Hub's sign-in ask for. All else that gradio registers is not there: monitoring,
 # run history, reloading, vibe editing, deep links, proxies, recordings, streams, custom components.
 PAGE_PATHS = (
@@ -170,7 +172,7 @@ class PathCheck:
 
     def __call__(self, scope: Scope) -> Response | None:
         path: str = scope["path"]
-        if CONTROL.search(path) or not any(matches(template, path) for template in self._templates):
+        if NO_PATH.search(path.encode()) or not any(matches(template, path) for template in self._templates):
             return refusal(404, "not_found", "there is nothing here")
         if path.startswith(FILE_PREFIX) and not self._is_download(path.removeprefix(FILE_PREFIX)):
             return refusal(404, "not_found", "there is no such file")

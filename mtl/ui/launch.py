@@ -41,8 +41,8 @@ def launch(
 ) -> str:
     """Serve the page and return its address; with `block`, only when interrupted.
 
-    models: what REST answers with; unset: no REST. auth: the one user and password, for both. allow_anyone: listen on any address without one. allowed_hosts: more names of this
-    server, as behind a proxy. Raises AddressError.
+    models: what REST answers with; unset: no REST. auth: the one user and password, for both. allow_anyone: listen on
+    any address without one. allowed_hosts: more names of this server, as behind a proxy. Raises AddressError.
     """
     check_address(host, place=place, auth=auth, allow_anyone=allow_anyone)
     limits = RestLimits()

@@ -117,7 +117,8 @@ def _render(desk: ModelDesk) -> _Parts:
             pull = render_pull()
             account = gr.HTML(elem_id="mtl-account")
             if desk.place.on_space and can_sign_in():
-                gr.LoginButton(size="md", elem_id="mtl-login")
+                # Without its picture: that is a file of gradio's own, and the guards give out no such files.
+                gr.LoginButton(logout_value="Sign out ({})", icon=None, size="md", elem_id="mtl-login")
     return _Parts(cards, job, forms, pull, account, gr.State(""), gr.State(Seen()))
 
 
