@@ -270,8 +270,6 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
         yield hub
 
 
-# How huggingface_hub 2.4 hands a file to its own HTTP library.
-@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 def test_push_and_pull(hub: LoopbackHub, finished_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weights = shutil.copy(finished_run.best_file, tmp_path)
     pushing = ["push", str(weights), "ada/skin", "--tag", "v1", "--public", "--license", "mit", "--message", "First"]

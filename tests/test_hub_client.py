@@ -27,9 +27,6 @@ from mtl.hub import client
 from mtl.hub.client import Limits, hub_address, hub_client
 from mtl.hub.transfer import Transfer, TransferFile
 
-# huggingface_hub uploads with an argument that httpx2 no longer likes.
-pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
-
 QUICK = Limits(connect_s=0.5, told_s=0.2, silent_s=0.6, waits_s=(0.05, 0.1), longest_wait_s=1.5, poll_s=0.02)
 REPO = "ada/skin"
 

@@ -32,8 +32,6 @@ from mtl.training.run import Run
 
 pytestmark = [
     pytest.mark.usefixtures(ONE_THREAD),
-    # How huggingface_hub 2.4 hands a file to its own HTTP library.
-    pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning"),
 ]
 
 CONFIG = ModelConfig(image_size=64)
