@@ -179,7 +179,7 @@ def test_each_fault_is_told_at_once_and_the_model_in_use_stays(work: Workplace, 
 
 
 def test_another_head_is_told_before_anything_is_pushed_over_it(work: Workplace, browser: "sync_api.Browser") -> None:
-    work.hub.put("ada/shared", {"README.md": b"of somebody else"}, title="Theirs")
+    work.hub.put("ada/shared", {"README.md": b"of somebody else"}, title="Theirs", private=True)
     with opened(work.app, browser) as page:
         open_models(page)
         push(page, work.run.name, "ada/shared")

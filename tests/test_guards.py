@@ -20,7 +20,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
-from starlette.testclient import TestClient
+from starlette.testclient import TestClient, WebSocketDenialResponse
 
 from mtl.errors import AddressError
 from mtl.place import Place
@@ -133,6 +133,18 @@ def test_the_page_itself_and_programs_can(headers: dict[str, str]) -> None:
     assert small(AT_HOME).post("/gradio_api/upload", headers=headers, content=b"x").text == "1"
 
 
+def test_nobody_opens_a_websocket_from_elsewhere() -> None:
+    client = small(AT_HOME)
+    with (
+        pytest.raises(WebSocketDenialResponse) as refused,
+        client.websocket_connect(
+            "/gradio_api/queue/join", headers={"Host": "localhost:7860", "Origin": "https://evil.example"}
+        ),
+    ):
+        pass
+    assert refused.value.status_code == 403
+
+
 def test_a_link_from_another_site_opens_the_page_and_sets_nothing_off() -> None:
     link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
     assert small(AT_HOME).get("/", headers=link).status_code == 200
@@ -226,6 +238,16 @@ def test_a_client_that_stops_sending_is_not_waited_for() -> None:
         await asyncio.sleep(60)
 
     assert call(limited(100, stall_s=0.05).app, nothing)[0]["status"] == 408
+
+
+def test_a_client_that_drips_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mtl.serve.limits.SLOWEST_BYTES_PER_S", 1_000)
+
+    async def drip() -> Any:
+        await asyncio.sleep(0.02)
+        return {"type": "http.request", "body": b"x", "more_body": True}
+
+    assert call(limited(100_000, stall_s=0.1).app, drip)[0]["status"] == 408
 
 
 def test_only_some_uploads_run_at_once() -> None:
@@ -349,6 +371,11 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[gr.Blocks]:
         yield demo
 
 
+@pytest.fixture(scope="module")
+def url(page: gr.Blocks) -> str:
+    return page.local_url
+
+
 def test_every_route_in_every_wrong_way(page: gr.Blocks) -> None:
     for name, tried in trials(registered(page)).items():
         for trial, answer in outcomes(page.local_url, tried):
@@ -377,6 +404,13 @@ def test_what_can_be_read_says_nothing_of_the_server(page: gr.Blocks, path: str)
     answer = ask(page.local_url, "GET", path)
     assert answer.status == 200
     _check_silence(answer)
+
+
+def test_no_page_of_another_origin_may_read_along(page: gr.Blocks) -> None:
+    asked = {"Origin": page.local_url.rstrip("/"), "Access-Control-Request-Method": "POST"}
+    for method in ("OPTIONS", "GET"):
+        answer = ask(page.local_url, method, "/config", asked)
+        assert not [name for name in answer.headers if name.lower().startswith("access-control")]
 
 
 def test_private_endpoints_are_not_described(page: gr.Blocks) -> None:
@@ -425,7 +459,16 @@ BODY = st.fixed_dictionaries(
         "component_id": JSON, "trigger_id": JSON, "simple_format": JSON,
     },
 )  # fmt: skip
-EVENTS = ("queue/join", "call/predict", "call/v2/predict", "cancel", "reset", "component_server", "upload")
+EVENTS = (
+    "queue/join",
+    "call/analyze",
+    "call/predict",
+    "call/v2/predict",
+    "cancel",
+    "reset",
+    "component_server",
+    "upload",
+)
 
 
 HEADERS = st.sampled_from(["Cookie", "Range", "X-Forwarded-Proto", "X-Forwarded-For", "Authorization", "Referer"])
@@ -433,17 +476,17 @@ HEADERS = st.sampled_from(["Cookie", "Range", "X-Forwarded-Proto", "X-Forwarded-
 
 @given(st.sampled_from(EVENTS), BODY, st.dictionaries(HEADERS, st.from_regex("[ -~]{0,20}", fullmatch=True)))
 @settings(law, max_examples=100)
-def test_no_event_makes_it_stumble(page: gr.Blocks, path: str, body: dict[str, Any], headers: dict[str, str]) -> None:
+def test_no_event_makes_it_stumble(url: str, path: str, body: dict[str, Any], headers: dict[str, str]) -> None:
     headers = {**headers, "Content-Type": "application/json"}
-    answer = ask(page.local_url, "POST", f"/gradio_api/{path}", headers, json.dumps(body).encode())
+    answer = ask(url, "POST", f"/gradio_api/{path}", headers, json.dumps(body).encode())
     assert answer.status < 500, answer.body
     _check_silence(answer)
 
 
 @given(st.sampled_from([path.partition("{")[0] for path in PAGE_PATHS]), st.text(max_size=20), st.text(max_size=20))
 @settings(law, max_examples=100)
-def test_no_address_makes_it_stumble(page: gr.Blocks, path: str, more: str, query: str) -> None:
-    answer = ask(page.local_url, "GET", f"{path}{quote(more)}?{quote(query)}&session_hash=a&upload_id=b")
+def test_no_address_makes_it_stumble(url: str, path: str, more: str, query: str) -> None:
+    answer = ask(url, "GET", f"{path}{quote(more)}?{quote(query)}&session_hash=a&upload_id=b")
     assert answer.status < 500, answer.body
     _check_silence(answer)
 

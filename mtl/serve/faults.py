@@ -5,6 +5,7 @@ import logging
 from types import TracebackType
 from typing import Any
 
+from gradio.route_utils import FnIndexInferError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -46,6 +47,8 @@ class Faults:
 
 
 def _refusal(error: Exception) -> ASGIApp:
+    if isinstance(error, FnIndexInferError):
+        return refusal(404, "not_found", "there is no endpoint of that name")
     if isinstance(error, MALFORMED) and not _is_ours(error.__traceback__):
         return refusal(400, "malformed", "the request has not the form that is read here")
     log.error("a request could not be answered", exc_info=error)

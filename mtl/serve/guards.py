@@ -1,8 +1,8 @@
 """The guards: every request passes them before gradio or a REST route sees it.
 
 In their order: the headers of every answer; faults; whether it was this server that was asked for; what may be asked
-for at all; whether a page of somebody else asks; how often; how much; for
-what. Pure ASGI: answers are streamed as they come.
+for at all; whether a page of somebody else asks; how often; how much; for what.
+Pure ASGI: answers are streamed as they come.
 """
 
 import re
@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import parse_qs
 
+from gradio.route_utils import CustomCORSMiddleware
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.middleware import Middleware
@@ -48,6 +49,7 @@ EVENT_PATHS = (f"{API}/queue/join", f"{API}/call/")
 # Drawn masks travel in events, as base64: 2 to 3 MB where somebody draws noise on the largest canvas.
 MAX_EVENT_BYTES = 8_000_000
 UPLOADS_AT_ONCE = 8
+LEFT_OUT: tuple[object, ...] = (CustomCORSMiddleware,)
 WRITES_AT_ONCE, WRITES_PER_S = 240, 4.0  # an open page asks about once a second for what a run does
 WRONG_LOGINS_AT_ONCE, WRONG_LOGINS_PER_S = 5, 0.1
 
@@ -105,9 +107,7 @@ def guarded(
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        kept = [
-            middleware for middleware in app.user_middleware if "CORS" not in getattr(middleware.cls, "__name__", "")
-        ]
+        kept = [middleware for middleware in app.user_middleware if middleware.cls not in LEFT_OUT]
         app.user_middleware = [*guard_middleware(settings), *kept]
         app.router.routes[:0] = routes
         app.middleware_stack = app.build_middleware_stack()
@@ -204,9 +204,8 @@ class OriginCheck:
         if origin := headers.get("origin"):
             allowed = self._is_own(origin, headers.get("host", ""))
         else:
-            allowed = headers.get("sec-fetch-site") not in ("cross-site", "same-site") or self._only_opens(
-                scope, headers
-            )
+            foreign = headers.get("sec-fetch-site") in ("cross-site", "same-site")
+            allowed = not foreign or self._only_opens(scope, headers)
         return None if allowed else refusal(403, "cross_site", "a page of another site asked; open this one's own page")
 
     def _is_own(self, origin: str, host: str) -> bool:

@@ -6,7 +6,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from mtl.serve.answers import RETRY_AFTER_S
 
 # Files that are the same for everybody; all else may show a photo, an answer or who asks.
-PUBLIC = ("/assets/", "/static/")
+PUBLIC = ("/assets/", "/static/", "/theme.css")
 # gradio writes inline scripts and styles and compiles the functions of its components; pictures, fonts and the
 # camera's films are data and blob addresses. Nothing may come from, or go to, another server.
 CONTENT = (

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from mtl.serve.answers import refusal, try_later
 
 STALL_S = 60.0  # how long a client may send nothing in the middle of a request
+SLOWEST_BYTES_PER_S = 10_000  # over a whole request: slow ones would keep others from uploading
 MAX_CLIENTS = 10_000
 WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
@@ -33,6 +34,9 @@ class Buckets:
         self._levels.move_to_end(client)
         while len(self._levels) > MAX_CLIENTS:
             self._levels.popitem(last=False)
+
+    def give_back(self, client: str) -> None:
+        self._levels[client] = (min(self._size, self._level(client) + 1.0), self._clock())
 
     def _level(self, client: str) -> float:
         tokens, since = self._levels.get(client, (self._size, self._clock()))
@@ -95,18 +99,21 @@ class LoginLimit:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not self._shows_password(scope):
             return await self._app(scope, receive, send)
-        client, wrong = client_of(scope, self._behind_proxy), (400, 401) if self._is_form(scope) else (401,)
+        client = client_of(scope, self._behind_proxy)
+        wrong = (400, 401) if self._is_form(scope) else (401,)  # gradio's form answers 400
         if wait := self._buckets.wait(client):
             answer = try_later(429, "too_many_logins", "too many wrong passwords; wait, then try again", wait)
             return await answer(scope, receive, send)
 
-        async def count(message: Message) -> None:
-            # gradio answers 400 to a wrong password in its form.
-            if message["type"] == "http.response.start" and message["status"] in wrong:
-                self._buckets.take(client)
+        # Before the answer is known: else many guesses at once would all get through.
+        self._buckets.take(client)
+
+        async def judge(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] not in wrong:
+                self._buckets.give_back(client)
             await send(message)
 
-        return await self._app(scope, receive, count)
+        return await self._app(scope, receive, judge)
 
     def _is_form(self, scope: Scope) -> bool:
         return scope["method"] == "POST" and scope["path"].rstrip("/") == self.LOGIN
@@ -119,7 +126,7 @@ class SizeLimit:
     """Counts the bytes of the whole request as they come, and lets only some large ones in at once.
 
     limit_of: bytes that a path may be sent. large: above this limit a path counts as one for uploads, of which
-    `at_once` may run. A request that ends neither in time is refused too.
+    `at_once` may run. A request that stalls or drips is refused too.
     """
 
     def __init__(
@@ -156,6 +163,7 @@ class _Counted:
     def __init__(self, app: ASGIApp, limit: int, stall_s: float):
         self._app, self._limit, self._stall_s = app, limit, stall_s
         self._came, self._whole, self._started = 0, False, False
+        self._since = time.monotonic()
         self._refused: ASGIApp | None = None
 
     async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -183,10 +191,12 @@ class _Counted:
     async def _receive(self, receive: Receive) -> Message:
         if self._whole:  # the next message comes when the client leaves
             return await receive()
+        late = self._since + self._stall_s + self._came / SLOWEST_BYTES_PER_S - time.monotonic()
         try:
-            return await asyncio.wait_for(receive(), self._stall_s)
+            async with asyncio.timeout(min(self._stall_s, late)):
+                return await receive()
         except TimeoutError:
-            self._refused = refusal(408, "too_slow", "nothing came for a while; send the request again", CLOSE)
+            self._refused = refusal(408, "too_slow", "the request came too slowly; send it again", CLOSE)
             return {"type": "http.disconnect"}
 
     def _count(self, message: Message) -> None:

@@ -117,7 +117,7 @@ def _render_push() -> tuple[Any, ...]:
         elem_id="mtl-push-repo",
     )
     private = gr.Checkbox(
-        True, label=label("Private"), info=label("Only for a new repository; one that is there stays as it is")
+        True, label=label("Private"), info=label("A new repository is private, and one that is public is refused")
     )
     message = gr.Textbox(label=label("Commit message"), max_length=200, max_lines=1, elem_id="mtl-push-message")
     tag = gr.Textbox(

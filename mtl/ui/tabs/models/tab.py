@@ -161,12 +161,13 @@ def _offers(job: Job | None, visitor: Visitor) -> tuple[bool, ...]:
     """For each of `JobPart.buttons`: is it offered?"""
     if job is None or not visitor.may_see(job.user):
         return (False,) * 5
-    is_conflict = job.kind == "push" and isinstance(job.error, HubConflictError)
+    # Of the conflicts, a public repository or a tag that stands elsewhere is not for overwriting.
+    is_other_head = isinstance(job.error, HubConflictError) and "--overwrite" in str(job.error)
     return (
         job.state == "running" and job.can_cancel and not job.is_cancelled,
         job.kind == "pull" and job.state == "done",
         job.kind == "export" and job.state == "done",
-        is_conflict,
+        is_other_head,
         job.state != "running",
     )
 
