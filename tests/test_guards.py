@@ -274,6 +274,34 @@ def test_only_some_uploads_run_at_once() -> None:
     assert asyncio.run(both()) == [503, 200, 200]
 
 
+def test_an_upload_that_is_here_leaves_its_place_to_the_next() -> None:
+    """What is made of it may take long: analyses wait for each other in a queue of their own."""
+    both_here = asyncio.Barrier(2)
+
+    async def work(request: Request) -> PlainTextResponse:
+        await request.body()
+        await both_here.wait()
+        return PlainTextResponse("")
+
+    async def body() -> Any:
+        return {"type": "http.request", "body": b"x"}
+
+    async def both() -> list[int]:
+        guard = Middleware(SizeLimit, lambda path: 100, large=0, at_once=1)
+        app = Starlette(routes=[Route("/", work, methods=["POST"])], middleware=[guard])
+        statuses: list[int] = []
+
+        async def send(message: Any) -> None:
+            statuses.extend([message["status"]] if "status" in message else [])
+
+        scope = {"type": "http", "method": "POST", "path": "/", "headers": [], "query_string": b""}
+        async with asyncio.timeout(10):
+            await asyncio.gather(*(app(dict(scope), body, send) for _ in range(2)))
+        return statuses
+
+    assert asyncio.run(both()) == [200, 200]
+
+
 # ---- rates
 
 

@@ -244,6 +244,12 @@ def test_a_stranger_on_a_space_begins_nothing_that_takes_the_hosts_disk_or_token
     # Signed in, but no token came with it: the computer's own is not taken.
     with pytest.raises(HubError, match="no token"):
         space.begin_push(PushOrder(run, "eve/skin"), None, SIGNED_IN, EN, overwrite=False)
+    # The host's own models may be private ones.
+    for name in space.shelf.names():
+        with pytest.raises(RequestError, match="belongs to the host"):
+            space.begin_push(PushOrder(name, "eve/skin"), "hf_of_eve", SIGNED_IN, EN, overwrite=False)
+        with pytest.raises(RequestError, match="belongs to the host"):
+            space.begin_export(name, "onnx", STRANGER, EN)
     assert space.jobs.current is None
     assert hub.log == []
     space.begin_pull("ada/none", "", None, OWNER, EN)
@@ -255,8 +261,10 @@ def test_a_stranger_on_a_space_begins_nothing_that_takes_the_hosts_disk_or_token
 def test_a_visitor_pushes_under_their_own_name_and_others_see_nothing_of_it(
     tmp_path: Path, desk: ModelDesk, hub: LoopbackHub
 ) -> None:
-    space, token = make_desk(tmp_path, SPACE), hub.add_user("eve")
-    space.begin_push(PushOrder(space.shelf.names()[1], "eve/skin"), token, SIGNED_IN, EN, overwrite=False)
+    trainers = Place(space_id="ada/skin-space", training_allowed=True)
+    space, token = make_desk(tmp_path, trainers), hub.add_user("eve")
+    eve = Visitor(trainers, "eve")
+    space.begin_push(PushOrder(space.shelf.names()[1], "eve/skin"), token, eve, EN, overwrite=False)
     job = ended(space)
     assert job.state == "done", job.error
     assert {call.user for call in hub.calls("commit")} == {"eve"}
@@ -365,7 +373,7 @@ def test_an_evaluation_is_kept_beside_own_weights(desk: ModelDesk, tmp_path: Pat
 
 @pytest.mark.parametrize(("format_", "name"), [("safetensors", "given.zip")])
 def test_an_export_is_there_to_download_until_the_next_job(desk: ModelDesk, format_: Any, name: str) -> None:
-    desk.begin_export("given", format_)
+    desk.begin_export("given", format_, HOST, EN)
     job = ended(desk)
     assert job.state == "done", job.error
     report, file = job.result

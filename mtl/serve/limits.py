@@ -6,6 +6,7 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import ExitStack
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -142,15 +143,18 @@ class SizeLimit:
         if self._announced(scope) > limit:
             return await _too_large(limit)(scope, receive, send)
         if scope["method"] not in WRITES or limit <= self._large:
-            return await _Counted(self._app, limit, self._stall_s).run(scope, receive, send)
+            return await _Counted(self._app, limit, self._stall_s, lambda: None).run(scope, receive, send)
         if self._running >= self._at_once:
             answer = try_later(503, "busy", f"{self._at_once} uploads are running already; try again in a moment")
             return await answer(scope, receive, send)
         self._running += 1
-        try:
-            return await _Counted(self._app, limit, self._stall_s).run(scope, receive, send)
-        finally:
-            self._running -= 1
+        # Until it is here: what is then made of it has limits of its own.
+        with ExitStack() as place:
+            place.callback(self._leave)
+            return await _Counted(self._app, limit, self._stall_s, place.close).run(scope, receive, send)
+
+    def _leave(self) -> None:
+        self._running -= 1
 
     def _announced(self, scope: Scope) -> float:
         length = Headers(scope=scope).get("content-length", "0")
@@ -160,8 +164,8 @@ class SizeLimit:
 class _Counted:
     """One request. What the application makes of a body that was cut off is replaced by the reason."""
 
-    def __init__(self, app: ASGIApp, limit: int, stall_s: float):
-        self._app, self._limit, self._stall_s = app, limit, stall_s
+    def __init__(self, app: ASGIApp, limit: int, stall_s: float, when_whole: Callable[[], None]):
+        self._app, self._limit, self._stall_s, self._when_whole = app, limit, stall_s, when_whole
         self._came, self._whole, self._started = 0, False, False
         self._since = time.monotonic()
         self._refused: ASGIApp | None = None
@@ -202,6 +206,8 @@ class _Counted:
     def _count(self, message: Message) -> None:
         self._came += len(message.get("body", b""))
         self._whole = not message.get("more_body", False)
+        if self._whole:
+            self._when_whole()
         if self._came > self._limit:
             self._refused = _too_large(self._limit)
 

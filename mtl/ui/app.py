@@ -13,6 +13,7 @@ from mtl.place import Place
 from mtl.training.jobs import JobManager
 from mtl.ui.desk import Desks
 from mtl.ui.endpoint import add_endpoint
+from mtl.ui.gate import gate, user_of
 from mtl.ui.labels import label
 from mtl.ui.model_desk import ModelDesk
 from mtl.ui.models import ModelShelf
@@ -20,6 +21,7 @@ from mtl.ui.tabs.about import build_about_tab
 from mtl.ui.tabs.analyse.tab import build_analyse_tab
 from mtl.ui.tabs.models.tab import Links, build_models_tab
 from mtl.ui.tabs.train.tab import build_train_tab
+from mtl.ui.views import message
 from mtl.ui.watch import RunWatch, choose
 
 TITLE = "Skin analysis"
@@ -66,7 +68,12 @@ def build_app(settings: AppSettings, shelf: ModelShelf) -> gr.Blocks:
             with gr.Tab(label("Analyse"), id="analyse"):
                 analyse = build_analyse_tab(demo, shelf, all_desks, settings.examples_dir, models_desk.line)
             with gr.Tab(label("Train"), id="train"):
-                train = build_train_tab(demo, jobs, shelf, watch, settings.data_root, kept, settings.place)
+                closed = gr.HTML(elem_id="mtl-train-closed")
+                first = len(demo.fns)
+                with gr.Column(visible=not settings.place.why_no_training(None)) as training:
+                    train = build_train_tab(demo, jobs, shelf, watch, settings.data_root, kept)
+                if settings.place.why_no_training(None):
+                    gate(demo, first, settings.place.why_no_training)
             with gr.Tab(label("Models"), id="models"):
                 models = build_models_tab(demo, models_desk, Links(analyse.model, tabs))
             with gr.Tab(label("About"), id="about"):
@@ -76,6 +83,10 @@ def build_app(settings: AppSettings, shelf: ModelShelf) -> gr.Blocks:
             run = choose(watch.look(), name).run
             return gr.update(choices=shelf.names(), value=run.name), gr.update(selected="analyse")
 
+        def open_training(profile: gr.OAuthProfile | None) -> tuple[str, object]:
+            reason = settings.place.why_no_training(user_of(profile))
+            return message("quiet", "Training is closed here", reason) if reason else "", gr.update(visible=not reason)
+
         def push(name: str, request: gr.Request, profile: gr.OAuthProfile | None) -> list[object]:
             run = choose(watch.look(), name).run
             return [*models.open_push(run.name, request, profile), gr.update(selected="models")]
@@ -84,5 +95,6 @@ def build_app(settings: AppSettings, shelf: ModelShelf) -> gr.Blocks:
         train.use.click(use, train.run, [analyse.model, tabs], **hidden)
         add_endpoint(shelf)
         train.push.click(push, train.run, [*models.opened, tabs], **hidden)
+        demo.load(open_training, None, [closed, training], **hidden)
         demo.load(lambda: gr.update(choices=shelf.names()), None, analyse.model, **hidden)
     return demo

@@ -86,8 +86,7 @@ class ModelDesk:
         token = self._own_token(token)
         if token is None:
             raise HubError(t("there is no token to push with; set HF_TOKEN, or run: hf auth login"))
-        repo_id = parse_reference(order.repo_id).repo_id
-        model = self.shelf.find(order.model)
+        repo_id, model = parse_reference(order.repo_id).repo_id, self._taken(order.model, visitor, t)
 
         def work(job: Job) -> Any:
             return push(
@@ -146,9 +145,9 @@ class ModelDesk:
 
         self.jobs.begin(Job("evaluate", name, work, user=visitor.user))
 
-    def begin_export(self, name: str, format_: Format) -> None:
+    def begin_export(self, name: str, format_: Format, visitor: Visitor, t: Words) -> None:
         """Raises MtlError where it cannot begin."""
-        model = self.shelf.find(name)
+        model = self._taken(name, visitor, t)
 
         def work(job: Job) -> Any:
             stem = self.jobs.folder() / model.folder.name
@@ -158,12 +157,18 @@ class ModelDesk:
             file = path if format_ == "onnx" else Path(shutil.make_archive(str(stem), "zip", stem))
             return report, file
 
-        self.jobs.begin(Job("export", name, work, can_cancel=False))
+        self.jobs.begin(Job("export", name, work, can_cancel=False, user=visitor.user))
 
     def delete(self, name: str, visitor: Visitor, t: Words) -> None:
         """Raises MtlError where it cannot go."""
         require(visitor.why_no_change(t))
         self.shelf.delete(name)
+
+    def _taken(self, name: str, visitor: Visitor, t: Words) -> ShelfModel:
+        """The model, where this visitor may take it along."""
+        model = self.shelf.find(name)
+        require(visitor.why_not_taken(model.origin, t))
+        return model
 
     def _own_token(self, token: str | None) -> str | None:
         """The visitor's on a Space, and nobody else's there; this computer's elsewhere."""

@@ -33,3 +33,9 @@ class Visitor:
         if not self.place.on_space or self.user:
             return ""
         return t("On a Space models are pushed under your own name: sign in with Hugging Face first.")
+
+    def why_not_taken(self, origin: str, t: Words) -> str:
+        """Why they cannot push or export a model of that origin: it may be private on the Hub. Empty where they can."""
+        if self.is_host or origin == "shipped" or (origin == "run" and self.place.training_allowed):
+            return ""
+        return t("This model belongs to the host of this Space: it can be used here, not taken along.")

@@ -309,8 +309,9 @@ def _wire_forms(desk: ModelDesk, parts: _Parts, links: Links, look: _Look) -> No
         t = words_of(request)
         return answered(lambda: desk.begin_evaluation(name, data, split, visitor_of(desk, profile), t), t)
 
-    def export(name: str, format_: Any, request: gr.Request) -> tuple[Any, str]:
-        return answered(lambda: desk.begin_export(name, format_), words_of(request))
+    def export(name: str, format_: Any, request: gr.Request, profile: Profile) -> tuple[Any, str]:
+        t = words_of(request)
+        return answered(lambda: desk.begin_export(name, format_, visitor_of(desk, profile), t), t)
 
     def push(
         name: str,

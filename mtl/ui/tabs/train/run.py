@@ -10,8 +10,7 @@ from typing import Any
 import gradio as gr
 import pandas as pd
 
-from mtl.errors import MtlError, PhotoError, RunError
-from mtl.place import Place
+from mtl.errors import MtlError, PhotoError
 from mtl.training.jobs import JobManager
 from mtl.training.run import Run
 from mtl.ui import run_views, views
@@ -266,15 +265,7 @@ def _sample_updates(
 # ---- events
 
 
-def require_training(place: Place, profile: gr.OAuthProfile | None) -> None:
-    """Raise RunError where this visitor cannot train here."""
-    if reason := place.why_no_training(profile.username if profile else None):
-        raise RunError(reason)
-
-
-def wire_run_step(
-    demo: gr.Blocks, step: RunStep, jobs: JobManager, watch: RunWatch, reader: CurveReader, place: Place
-) -> None:
+def wire_run_step(demo: gr.Blocks, step: RunStep, jobs: JobManager, watch: RunWatch, reader: CurveReader) -> None:
     private: dict[str, Any] = {"api_visibility": "private"}
     quiet = private | {"show_progress": "hidden", "concurrency_limit": None}
 
@@ -302,9 +293,8 @@ def wire_run_step(
         watch.forget()
         return gr.skip(), ""
 
-    def resume(name: str, profile: gr.OAuthProfile | None) -> tuple[Any, str]:
+    def resume(name: str) -> tuple[Any, str]:
         try:
-            require_training(place, profile)
             jobs.start(resume=choose(watch.look(), name).run)
         except MtlError as error:
             _, view = make_view(watch.look(), name)

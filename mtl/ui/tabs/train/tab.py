@@ -8,7 +8,6 @@ from typing import Any
 import gradio as gr
 
 from mtl.errors import ConfigError, MtlError
-from mtl.place import Place
 from mtl.training.jobs import JobManager
 from mtl.ui import views
 from mtl.ui.checks import DataChecks
@@ -18,7 +17,7 @@ from mtl.ui.fields import to_settings
 from mtl.ui.models import ModelShelf
 from mtl.ui.run_views import step_heading
 from mtl.ui.tabs.train.data import DataStep, build_data_step
-from mtl.ui.tabs.train.run import RunStep, refresh, render_run_step, require_training, wire_run_step
+from mtl.ui.tabs.train.run import RunStep, refresh, render_run_step, wire_run_step
 from mtl.ui.tabs.train.runs import render_runs, wire_runs
 from mtl.ui.tabs.train.settings import SettingsStep, build_settings_step
 from mtl.ui.watch import LATEST, RunWatch
@@ -34,13 +33,7 @@ class TrainTab:
 
 
 def build_train_tab(
-    demo: gr.Blocks,
-    jobs: JobManager,
-    shelf: ModelShelf,
-    watch: RunWatch,
-    data_root: Path,
-    kept: gr.BrowserState,
-    place: Place,
+    demo: gr.Blocks, jobs: JobManager, shelf: ModelShelf, watch: RunWatch, data_root: Path, kept: gr.BrowserState
 ) -> TrainTab:
     """Render the tab and wire it; every page shows the same, since all is read from the runs' folders.
 
@@ -58,9 +51,8 @@ def build_train_tab(
     gr.HTML(step_heading("Runs"))
     runs = render_runs(run.file, jobs.runs_dir)
 
-    def start(name: str, profile: gr.OAuthProfile | None, *values: Any) -> Iterator[Any]:
+    def start(name: str, *values: Any) -> Iterator[Any]:
         try:
-            require_training(place, profile)
             for text in prepare_data(data_root, name):
                 yield gr.skip(), gr.skip(), views.message("quiet", text)
             given = to_settings(list(settings.fields), values)
@@ -75,7 +67,7 @@ def build_train_tab(
         yield gr.update(value="Start"), LATEST, ""
 
     _wire_start(start, data, settings, run, watch, reader)
-    wire_run_step(demo, run, jobs, watch, reader, place)
+    wire_run_step(demo, run, jobs, watch, reader)
     wire_runs(demo, runs, watch, reader, run.run)
     return TrainTab(run.use, run.push, run.run)
 
