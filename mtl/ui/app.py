@@ -11,6 +11,7 @@ import gradio as gr
 from mtl.api import DEFAULT_CHECKPOINT
 from mtl.place import Place
 from mtl.training.jobs import JobManager
+from mtl.ui import views
 from mtl.ui.desk import Desks
 from mtl.ui.endpoint import add_endpoint
 from mtl.ui.gate import gate, user_of
@@ -20,8 +21,7 @@ from mtl.ui.models import ModelShelf
 from mtl.ui.tabs.about import build_about_tab
 from mtl.ui.tabs.analyse.tab import build_analyse_tab
 from mtl.ui.tabs.models.tab import Links, build_models_tab
-from mtl.ui.tabs.train.tab import build_train_tab
-from mtl.ui.views import message
+from mtl.ui.tabs.train.tab import TrainTab, build_train_tab
 from mtl.ui.watch import RunWatch, choose
 
 TITLE = "Skin analysis"
@@ -68,12 +68,7 @@ def build_app(settings: AppSettings, shelf: ModelShelf) -> gr.Blocks:
             with gr.Tab(label("Analyse"), id="analyse"):
                 analyse = build_analyse_tab(demo, shelf, all_desks, settings.examples_dir, models_desk.line)
             with gr.Tab(label("Train"), id="train"):
-                closed = gr.HTML(elem_id="mtl-train-closed")
-                first = len(demo.fns)
-                with gr.Column(visible=not settings.place.why_no_training(None)) as training:
-                    train = build_train_tab(demo, jobs, shelf, watch, settings.data_root, kept)
-                if settings.place.why_no_training(None):
-                    gate(demo, first, settings.place.why_no_training)
+                train = _gated_train_tab(demo, jobs, shelf, watch, settings, kept)
             with gr.Tab(label("Models"), id="models"):
                 models = build_models_tab(demo, models_desk, Links(analyse.model, tabs))
             with gr.Tab(label("About"), id="about"):
@@ -83,10 +78,6 @@ def build_app(settings: AppSettings, shelf: ModelShelf) -> gr.Blocks:
             run = choose(watch.look(), name).run
             return gr.update(choices=shelf.names(), value=run.name), gr.update(selected="analyse")
 
-        def open_training(profile: gr.OAuthProfile | None) -> tuple[str, object]:
-            reason = settings.place.why_no_training(user_of(profile))
-            return message("quiet", "Training is closed here", reason) if reason else "", gr.update(visible=not reason)
-
         def push(name: str, request: gr.Request, profile: gr.OAuthProfile | None) -> list[object]:
             run = choose(watch.look(), name).run
             return [*models.open_push(run.name, request, profile), gr.update(selected="models")]
@@ -95,6 +86,32 @@ def build_app(settings: AppSettings, shelf: ModelShelf) -> gr.Blocks:
         train.use.click(use, train.run, [analyse.model, tabs], **hidden)
         add_endpoint(shelf)
         train.push.click(push, train.run, [*models.opened, tabs], **hidden)
-        demo.load(open_training, None, [closed, training], **hidden)
         demo.load(lambda: gr.update(choices=shelf.names()), None, analyse.model, **hidden)
     return demo
+
+
+def _gated_train_tab(
+    demo: gr.Blocks,
+    jobs: JobManager,
+    shelf: ModelShelf,
+    watch: RunWatch,
+    settings: AppSettings,
+    kept: gr.BrowserState,
+) -> TrainTab:
+    """The Train tab; where not everybody may train, one that the others neither see nor get answers from."""
+    why_not = settings.place.why_no_training
+    if not why_not(None):
+        return build_train_tab(demo, jobs, shelf, watch, settings.data_root, kept)
+
+    def show(profile: gr.OAuthProfile | None) -> tuple[object, object]:
+        reason = why_not(user_of(profile))
+        return gr.update(value=views.empty("No training here", reason), visible=bool(reason)), gr.update(
+            visible=not reason
+        )
+
+    closed, first = gr.HTML(visible=False), len(demo.fns)
+    with gr.Column(visible=False) as training:
+        train = build_train_tab(demo, jobs, shelf, watch, settings.data_root, kept)
+    gate(demo, first, why_not)
+    demo.load(show, None, [closed, training], api_visibility="private", show_progress="hidden")
+    return train
