@@ -15,7 +15,8 @@ import yaml
 from loopback_hub import LoopbackHub
 from packaging.requirements import Requirement
 
-from mtl.errors import AddressError, ConfigError, MtlError
+from mtl.checkpoint import read_checkpoint, write_folder
+from mtl.errors import AddressError, CheckpointError, ConfigError, MtlError
 from mtl.hub.tokens import without_secrets
 from mtl.place import Place
 from mtl.ui.options import choose_checkpoint, read_options, read_port
@@ -130,6 +131,15 @@ def test_a_model_that_cannot_be_read(named: str, tmp_path: Path, caplog: pytest.
     assert "The page starts with the shipped model" in warning.getMessage()
     with pytest.raises(MtlError):
         choose_checkpoint(None, named, tmp_path, tmp_path / "no shipped model")
+
+
+def test_weights_of_another_network_are_no_model(tmp_path: Path) -> None:
+    checkpoint = read_checkpoint(SHIPPED)
+    checkpoint.state_dict.popitem()
+    write_folder(tmp_path / "other", checkpoint)
+    with pytest.raises(CheckpointError, match="is missing"):
+        choose_checkpoint("other", None, tmp_path, SHIPPED)
+    assert choose_checkpoint(None, "other", tmp_path, SHIPPED) == SHIPPED
 
 
 def test_a_model_from_the_hub_comes_at_the_start_and_stays(

@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -167,7 +168,7 @@ def test_damaged_weights_can_be_deleted_and_nothing_else(desk: ModelDesk) -> Non
     model.path.write_bytes(b"no weights")
     facts = read_facts(model)
     assert isinstance(facts.problem, CheckpointError)
-    card = model_views.cards([(model, facts)], "", set(), EN)
+    card = model_views.cards([(model, facts, {"use", "push", "delete"})], "", EN)
     assert "cannot be used" in card
     assert buttons(card) == ["delete"]
 
@@ -210,6 +211,15 @@ def test_whatever_a_file_or_the_hub_says_is_text_on_the_page(text: str, language
         parser = _Buttons()
         parser.feed(html)
         assert {tag for tag, _ in parser.tags} <= {"div", "b", "p", "code", "time"}
+
+
+@pytest.mark.parametrize("number", [10**400, 1e400, float("nan"), "0.5", True, None, [1]], ids=range(7))
+def test_figures_that_are_none_are_left_out(number: Any) -> None:
+    report = {"photos": number, "data": "\ud800" * 9, "segmentation": {"dice": number, "jaccard": 0.25}}
+    facts = ModelFacts("0" * 12, ModelConfig(), metrics={"val_dice": number}, evaluation=report)
+    assert model_views.key_figures(facts, EN)[0] == {"Jaccard": "0.250"}
+    model_views.key_figures(facts, EN)[1].encode()
+    assert model_views.key_figures(replace(facts, evaluation={}), EN)[0] == {}
 
 
 # ---- who may do what

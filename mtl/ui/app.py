@@ -105,9 +105,9 @@ def _gated_train_tab(
 
     def show(profile: gr.OAuthProfile | None) -> tuple[object, object]:
         reason = why_not(user_of(profile))
-        return gr.update(value=views.empty("No training here", reason), visible=bool(reason)), gr.update(
-            visible=not reason
-        )
+        words = f"{reason[:1].upper()}{reason[1:]}."
+        notice = gr.update(value=views.empty("No training here", words), visible=bool(reason))
+        return notice, gr.update(visible=not reason)
 
     closed, first = gr.HTML(visible=False), len(demo.fns)
     with gr.Column(visible=False) as training:

@@ -43,11 +43,15 @@ class ModelDesk:
     # ---- what is shown
 
     def cards(self, active: str, visitor: Visitor, t: Words) -> str:
-        models = self.shelf.models()
-        fixed = {self.shelf.first, *(model.name for model in models if model.run and model.run.status().live)}
-        if visitor.why_no_change(t):
-            fixed = {model.name for model in models}
-        return model_views.cards([(model, self.facts.get(model)) for model in models], active, fixed, t)
+        models = [(model, self.facts.get(model), self._allowed(model, visitor, t)) for model in self.shelf.models()]
+        return model_views.cards(models, active, t)
+
+    def _allowed(self, model: ShelfModel, visitor: Visitor, t: Words) -> set[str]:
+        """What this visitor may do with it."""
+        changes = set() if visitor.why_no_change(t) else {"evaluate", "delete"}
+        if model.name == self.shelf.first or (model.run and model.run.status().live):
+            changes -= {"delete"}
+        return {"use"} | changes | (set() if visitor.why_not_taken(model.origin, t) else {"export", "push"})
 
     def line(self, name: str, t: Words) -> str:
         """Of the chosen model; empty where it is gone."""

@@ -5,6 +5,7 @@ from html import escape
 from typing import Any
 
 from mtl.errors import HubConflictError
+from mtl.hub.card_body import figure_at, one_line
 from mtl.hub.transfer import TransferFile
 from mtl.ui.model_facts import ModelFacts
 from mtl.ui.models import ShelfModel
@@ -18,19 +19,19 @@ SILENT_SECONDS = 3.0  # from so long a silence on it is told
 # ---- cards
 
 
-def cards(models: Sequence[tuple[ShelfModel, ModelFacts | None]], active: str, fixed: set[str], t: Words) -> str:
-    """All models; `fixed`: the names of those that cannot be deleted."""
-    shown = "".join(_card(model, facts, active == model.name, model.name not in fixed, t) for model, facts in models)
+def cards(models: Sequence[tuple[ShelfModel, ModelFacts | None, set[str]]], active: str, t: Words) -> str:
+    """All models, each with what is known of it and what may be done with it."""
+    shown = "".join(_card(model, facts, active == model.name, allowed, t) for model, facts, allowed in models)
     return f'<div class="mtl-models">{shown}</div>'
 
 
-def _card(model: ShelfModel, facts: ModelFacts | None, is_active: bool, can_go: bool, t: Words) -> str:
+def _card(model: ShelfModel, facts: ModelFacts | None, is_active: bool, allowed: set[str], t: Words) -> str:
     badge = f'<span class="badge">{t("in use")}</span>' if is_active else ""
     body = f'<p class="mtl-quiet">{t("Reading the weights")}…</p>' if facts is None else _body(facts, t)
     return (
         f'<article class="mtl-model{" active" if is_active else ""}" data-name="{escape(model.name)}">'
         f"<header><h3>{escape(model.name)}</h3>{badge}</header>"
-        f'<p class="mtl-quiet">{_origin(model, t)}</p>{body}{_actions(model, facts, is_active, can_go, t)}</article>'
+        f'<p class="mtl-quiet">{_origin(model, t)}</p>{body}{_actions(model, facts, is_active, allowed, t)}</article>'
     )
 
 
@@ -80,24 +81,24 @@ def class_words(facts: ModelFacts, t: Words) -> str:
     return t("{n} of {total} classes trained", n=sum(trained), total=len(trained))
 
 
-def _actions(model: ShelfModel, facts: ModelFacts | None, is_active: bool, can_go: bool, t: Words) -> str:
+def _actions(model: ShelfModel, facts: ModelFacts | None, is_active: bool, allowed: set[str], t: Words) -> str:
     """A model that cannot be read can be deleted only; the one in use needs no second choice."""
     is_good = facts is not None and facts.problem is None
-    buttons = [
-        _action("use", t("Use"), model, t, shown=is_good and not is_active, main=True),
-        _action("evaluate", t("Evaluate"), model, t, shown=is_good),
-        _action("export", t("Export"), model, t, shown=is_good),
-        _action("push", t("Push"), model, t, shown=is_good),
-        _action("delete", t("Delete"), model, t, shown=can_go),
-    ]
+    offered = (allowed if is_good else allowed & {"delete"}) - ({"use"} if is_active else set())
+    words = {
+        "use": t("Use"),
+        "evaluate": t("Evaluate"),
+        "export": t("Export"),
+        "push": t("Push"),
+        "delete": t("Delete"),
+    }
+    buttons = [_action(action, word, model, t) for action, word in words.items() if action in offered]
     return f'<div class="actions">{"".join(buttons)}</div>'
 
 
-def _action(action: str, word: str, model: ShelfModel, t: Words, *, shown: bool, main: bool = False) -> str:
-    if not shown:
-        return ""
+def _action(action: str, word: str, model: ShelfModel, t: Words) -> str:
     spoken = t("{action}: {model}", action=word, model=model.name)
-    kind = ' class="main"' if main else ""
+    kind = ' class="main"' if action == "use" else ""
     return (
         f'<button type="button"{kind} data-do="{action}" data-name="{escape(model.name)}"'
         f' aria-label="{escape(spoken)}">{word}</button>'
@@ -125,39 +126,31 @@ def key_figures(facts: ModelFacts, t: Words) -> tuple[dict[str, str], str]:
         "val_jaccard": t("Jaccard"),
         "val_balanced_accuracy": t("balanced accuracy"),
     }
-    found = {name: _score(facts.metrics.get(key), t) for key, name in named.items()}
-    return _present(found), t("validation while it was trained, epoch {n}", n=facts.epoch)
+    found = {name: figure_at(facts.metrics, key) for key, name in named.items()}
+    return _scores(found, t), t("validation while it was trained, epoch {n}", n=facts.epoch)
 
 
 def evaluation_figures(report: Mapping[str, Any], t: Words) -> dict[str, str]:
     """Name -> value of those figures of an evaluation that have one."""
-    mask, classes = _part(report, "segmentation"), _part(report, "classification")
     found = {
-        t("Dice"): _score(mask.get("dice"), t),
-        t("Jaccard"): _score(mask.get("jaccard"), t),
-        t("balanced accuracy"): _score(classes.get("balanced_accuracy"), t),
-        t("AUROC"): _score(classes.get("macro_auroc"), t),
+        t("Dice"): figure_at(report, "segmentation", "dice"),
+        t("Jaccard"): figure_at(report, "segmentation", "jaccard"),
+        t("balanced accuracy"): figure_at(report, "classification", "balanced_accuracy"),
+        t("AUROC"): figure_at(report, "classification", "macro_auroc"),
     }
-    return _present(found)
+    return _scores(found, t)
 
 
 def evaluated_on(report: Mapping[str, Any], t: Words) -> str:
-    """ "evaluated on 249 photos of skin, val"."""
-    words = t("evaluated on {n} photos", n=report.get("photos", UNKNOWN))
-    return ", ".join([words, *(str(report[key]) for key in ("data", "split") if report.get(key))])
+    """ "evaluated on 249 photos, skin, val"; a report that was pulled may hold anything."""
+    photos = figure_at(report, "photos")
+    words = t("evaluated on {n} photos", n=UNKNOWN if photos is None else t.number(photos))
+    return ", ".join([words, *(one_line(report[key]) for key in ("data", "split") if report.get(key))])
 
 
-def _part(report: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    part = report.get(name)
-    return part if isinstance(part, Mapping) else {}
-
-
-def _score(value: Any, t: Words) -> str:
-    return t.number(value, 3) if isinstance(value, int | float) else ""
-
-
-def _present(found: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in found.items() if value}
+def _scores(found: Mapping[str, float | None], t: Words) -> dict[str, str]:
+    """Those that are there."""
+    return {name: t.number(value, 3) for name, value in found.items() if value is not None}
 
 
 def model_line(facts: ModelFacts, t: Words) -> str:

@@ -152,5 +152,5 @@ def _find_checkpoint(named: str, checkpoints_dir: Path) -> Path:
         path = checkpoints_dir / named
     else:
         path = Path(named)
-    read_checkpoint(path)
+    read_checkpoint(path).network()
     return path

@@ -84,6 +84,7 @@ class _Parts:
     cards: gr.HTML
     job: JobPart
     forms: Forms
+    pull_panel: gr.Column  # for those who may pull
     pull: PullForm
     account: gr.HTML
     chosen: gr.State  # str: the model of the open form
@@ -114,12 +115,13 @@ def _render(desk: ModelDesk) -> _Parts:
         with gr.Column(scale=4, min_width=320, elem_id="mtl-models-side"):
             job = _render_job()
             forms = render_forms(desk.data_root)
-            pull = render_pull()
+            with gr.Column(visible=not desk.place.on_space) as pull_panel:
+                pull = render_pull()
             account = gr.HTML(elem_id="mtl-account")
             if desk.place.on_space and can_sign_in():
                 # Without its picture: that is a file of gradio's own, and the guards give out no such files.
                 gr.LoginButton(logout_value="Sign out ({})", icon=None, size="md", elem_id="mtl-login")
-    return _Parts(cards, job, forms, pull, account, gr.State(""), gr.State(Seen()))
+    return _Parts(cards, job, forms, pull_panel, pull, account, gr.State(""), gr.State(Seen()))
 
 
 def can_sign_in() -> bool:
@@ -208,13 +210,14 @@ class _Look:
 
 
 def _wire_look(demo: gr.Blocks, desk: ModelDesk, parts: _Parts, links: Links, look: _Look) -> None:
-    def greet(request: gr.Request, profile: Profile) -> str:
-        line = desk.account(visitor_of(desk, profile), can_sign_in=can_sign_in(), t=words_of(request))
-        return f'<p class="mtl-quiet">{escape(line)}</p>'
+    def greet(request: gr.Request, profile: Profile) -> tuple[str, Any]:
+        t, visitor = words_of(request), visitor_of(desk, profile)
+        line = desk.account(visitor, can_sign_in=can_sign_in(), t=t)
+        return f'<p class="mtl-quiet">{escape(line)}</p>', gr.update(visible=not visitor.why_no_change(t))
 
     gr.Timer(POLL_SECONDS).tick(look.look, look.asked, look.shown, **QUIET)
     gr.on([demo.load, links.model.change], look.look, look.asked, look.shown, **QUIET)
-    demo.load(greet, None, parts.account, **QUIET)
+    demo.load(greet, None, [parts.account, parts.pull_panel], **QUIET)
 
 
 # ---- a card's buttons
