@@ -42,7 +42,7 @@ class Seen:
     cards: str = ""
     job: str = ""
     offers: tuple[bool, ...] = ()
-    names: tuple[str, ...] = ()
+    choices: tuple[tuple[str, str], ...] = ()  # of the Analyse tab's models: label, name
 
 
 @dataclass(frozen=True)
@@ -197,14 +197,13 @@ class _Look:
             self.desk.cards(active, visitor, t),
             model_views.job_card(job, job is None or visitor.may_see(job.user), t),
             _offers(job, visitor),
-            tuple(self.desk.shelf.names()),
+            tuple(with_chosen([(name, name) for name in self.desk.shelf.names()], active)),
         )
-        choices = with_chosen([(name, name) for name in new.names], active)
         return [
             new.cards if new.cards != seen.cards else gr.skip(),
             new.job if new.job != seen.job else gr.skip(),
             *_visibility(new.offers, seen.offers),
-            gr.update(choices=choices) if new.names != seen.names else gr.skip(),
+            gr.update(choices=list(new.choices)) if new.choices != seen.choices else gr.skip(),
             new if new != seen else gr.skip(),
         ]
 
@@ -335,8 +334,8 @@ def _wire_forms(desk: ModelDesk, parts: _Parts, links: Links, look: _Look) -> No
         t = words_of(request)
         update, notice = answered(lambda: desk.delete(name, visitor_of(desk, profile), t), t)
         is_gone = not notice and name == active
-        names = desk.shelf.names()
-        return update, notice, gr.update(choices=names, value=desk.shelf.first) if is_gone else gr.skip()
+        # It stays among the choices until the page has looked again: what was asked before this answer names it still.
+        return update, notice, gr.update(value=desk.shelf.first) if is_gone else gr.skip()
 
     def pull(text: str, revision: str, request: gr.Request, profile: Profile, token: Token) -> str:
         t, visitor = words_of(request), visitor_of(desk, profile)
