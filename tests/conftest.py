@@ -79,7 +79,8 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[App]":
     app.close()
 
 
-@pytest.fixture(scope="session")
+# Of a module, not of all: while it is open, an event loop runs in this thread, and other tests run their own.
+@pytest.fixture(scope="module")
 def browser() -> "Iterator[Browser]":
     from browser import CHROMIUM, FLAGS, sync_api
 

@@ -4,7 +4,6 @@ import asyncio
 import json
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -527,8 +526,7 @@ def test_a_full_queue_says_when_to_come_again() -> None:
             gr.api(lambda: bool(go_on.wait(60)), api_name="wait")
         return demo, launch(demo, "127.0.0.1", 0, block=False)
 
-    with ThreadPoolExecutor(1) as thread:
-        demo, url = thread.submit(lambda: asyncio.run(start())).result()
+    demo, url = asyncio.run(start())
     try:
         headers = {"Content-Type": "application/json"}
         answers = [ask(url, "POST", "/gradio_api/call/wait", headers, b'{"data": []}') for _ in range(80)]
