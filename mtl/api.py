@@ -20,9 +20,10 @@ from mtl.analysis.record import ModelIdentity, Record, Scale
 from mtl.analysis.unlike import Familiarity, FamiliarityModel
 from mtl.checkpoint import Checkpoint, read_checkpoint, weights_revision, write_folder
 from mtl.device import choose_device
-from mtl.errors import CheckpointError, ConfigError, HubNotFoundError
+from mtl.errors import CheckpointError, ConfigError
 from mtl.frame import photo_to_square
-from mtl.hub.pull import find_pulled, resolve
+from mtl.hub.package import BEST_FILE
+from mtl.hub.pull import holds_pulled, pull, require_whole, resolve
 from mtl.hub.push import push
 from mtl.hub.reference import is_reference, parse_reference
 from mtl.photo import PhotoSource, read_photo, read_spacing
@@ -54,6 +55,7 @@ class MultiTaskModel:
         self.source = source
         self.config = checkpoint.model_config
         self.network = checkpoint.network()
+        self._pushed: dict[str, str] = {}  # repository -> the commit that this object has put there
         self._to(device)
 
     @classmethod
@@ -78,33 +80,43 @@ class MultiTaskModel:
         name_or_path: str | Path,
         *,
         revision: str | None = None,
-        token: str | None = None,
+        token: str | bool | None = None,
         cache_dir: str | Path | None = None,
         local_files_only: bool = False,
+        force_download: bool = False,
         device: str = "auto",
     ) -> "MultiTaskModel":
         """Load `owner/name` from the Hub at a branch, tag or commit, or a folder; the weights must fit exactly.
 
-        cache_dir: where it is kept; unset: as `load` does. local_files_only: what was pulled before, without a request.
+        token: False sends none. cache_dir: where it is kept; unset: as `load` does. local_files_only: what was pulled
+        before, without a request. force_download: bring it again, whatever is there.
         """
         if not is_reference(name_or_path) and Path(name_or_path).exists():
             return cls.load(name_or_path, device)
         reference = parse_reference(str(name_or_path), revision)
         folder = Path(cache_dir or os.environ.get("MTL_CHECKPOINTS_DIR") or DEFAULT_CHECKPOINT.parent)
-        pulled = find_pulled(reference, folder) if local_files_only else resolve(reference, folder, token=token)
-        if pulled is None:
-            raise HubNotFoundError(f"{reference}: it was not pulled before; leave local_files_only out to pull it now")
+        if local_files_only:
+            pulled = require_whole(reference, folder)
+        elif force_download:
+            pulled = pull(reference, folder, token=token, force=True)
+        else:
+            pulled = resolve(reference, folder, token=token)
         return cls(read_checkpoint(pulled.path), device, source=pulled.path)
 
     def save_pretrained(self, folder: str | Path) -> Path:
-        """Write model.safetensors and config.json, as the network is now; `from_pretrained` reads the folder."""
-        # Where the training photos lie in feature space is known for the weights that were loaded only.
-        features = self.checkpoint.training_features if self._is_as_loaded() else None
-        write_folder(Path(folder), replace(self.checkpoint, state_dict=self._weights(), training_features=features))
-        return Path(folder)
+        """Write model.safetensors and config.json, as the network is now; `from_pretrained` reads the folder.
 
-    def _is_as_loaded(self) -> bool:
-        return weights_revision(self._weights()) == self.checkpoint.revision
+        Raises CheckpointError for the folder of a run or of a pulled model, which stay what they are.
+        """
+        folder = Path(folder)
+        if holds_pulled(folder) or any((folder / name).exists() for name in ("run.json", BEST_FILE)):
+            raise CheckpointError(f"{folder}: it holds a run or a model from the Hub, which stays; name another folder")
+        now = replace(self.checkpoint, state_dict=self._weights())
+        if now.revision != self.checkpoint.revision:
+            # Figures, and where the training photos lie in feature space, are known for what was loaded only.
+            now = replace(now, epoch=0, metrics={}, training_features=None)
+        write_folder(folder, now)
+        return folder
 
     def _weights(self) -> dict[str, Tensor]:
         """As they are now, on the CPU."""
@@ -115,8 +127,8 @@ class MultiTaskModel:
         repo_id: str,
         *,
         commit_message: str | None = None,
-        private: bool = True,
-        token: str | None = None,
+        private: bool | None = True,
+        token: str | bool | None = None,
         tag: str | None = None,
         license: str | None = None,
         overwrite: bool = False,
@@ -124,12 +136,14 @@ class MultiTaskModel:
         """Push it with its card to `owner/name`, made where missing, and return its address on the Hub.
 
         What was loaded from a file goes with the history and evaluation beside it; a network that was changed since
-        goes alone. overwrite: also onto a head that somebody else has put there. Raises HubError.
+        goes alone. Only private=False shows it to everybody. overwrite: also onto a head that somebody else has put
+        there. Raises HubError, and CheckpointError where the file holds other weights by now.
         """
+        revision = weights_revision(self._weights())
         with tempfile.TemporaryDirectory(prefix="mtl-") as folder:
-            source = self.source if self.source and self._is_as_loaded() else self.save_pretrained(folder)
-            return push(
-                source,
+            as_loaded = self.source if revision == self.checkpoint.revision else None
+            pushed = push(
+                as_loaded or self.save_pretrained(folder),
                 repo_id,
                 message=commit_message,
                 tag=tag,
@@ -137,7 +151,12 @@ class MultiTaskModel:
                 license=license,
                 overwrite=overwrite,
                 token=token,
-            ).url
+                revision=revision,
+                known_from=self.source,
+                known_head=self._pushed.get(repo_id),
+            )
+        self._pushed[repo_id] = pushed.commit
+        return pushed.url
 
     def _to(self, device: str) -> None:
         self.device = choose_device(device)

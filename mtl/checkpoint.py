@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import safetensors.numpy
@@ -23,7 +23,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from mtl.config import Classes, ModelConfig
+from mtl.config import Classes, ModelConfig, TrainConfig
 from mtl.errors import CheckpointError, ConfigError
 from mtl.files import write_atomically, write_text
 from mtl.model import MultiTaskNetwork
@@ -35,7 +35,12 @@ FEATURES_FILE = "training_features.safetensors"
 MAX_FEATURES_BYTES = 1_000_000
 MAX_BYTES = 2_000_000_000  # a checkpoint of this network with Adam's state takes 70 MB
 MAX_TENSORS = 10_000  # this network has 394; empty ones cost time without bytes
-PRIVATE_SETTINGS = {"data_dir", "output_dir", "labels", "classes", "init", "generated_masks"}
+# Where the data and the runs lay, and what the photos and the run are called, is nobody's business.
+PRIVATE_SETTINGS = {
+    "data_dir", "output_dir", "labels", "classes", "init", "generated_masks", "include", "lesion_photos", "name",
+}  # fmt: skip
+MAX_FIGURE = 1e12  # no figure of a training or an evaluation is larger
+MAX_EPOCHS = 1_000_000_000
 MAX_CLASSES = 10_000  # that are made up for a file which gives their number only
 
 
@@ -196,7 +201,7 @@ def _epoch_and_metrics(saved: Any, name: str) -> tuple[int, dict[str, Any]]:
     if not isinstance(saved, dict):
         raise CheckpointError(f"{name}: epoch and metrics stand in a {type(saved).__name__}; needed a dictionary")
     epoch, metrics = saved.get("epoch", 0), saved.get("metrics", {})
-    if not isinstance(epoch, int) or epoch < 0 or not isinstance(metrics, dict):
+    if not isinstance(epoch, int) or not 0 <= epoch <= MAX_EPOCHS or not isinstance(metrics, dict):
         raise CheckpointError(f"{name}: its epoch is no number of epochs, or its metrics are no dictionary")
     return epoch, metrics
 
@@ -306,20 +311,37 @@ def write_state(path: Path, payload: Mapping[str, Any]) -> None:
 
 
 def write_folder(folder: Path, checkpoint: Checkpoint, dtype: torch.dtype = torch.float32) -> None:
-    """Write what ships: `model.safetensors` (floats as `dtype`), `config.json` and, where known, training features."""
+    """Write what ships: `model.safetensors` (floats as `dtype`), `config.json` and, where known, training features.
+
+    Of the training only what tells nothing private: known settings, and figures.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {
         key: (value.to(dtype) if value.is_floating_point() else value).contiguous()
         for key, value in checkpoint.state_dict.items()
     }
-    # Where the data and the runs lay is nobody's business.
-    training = {key: value for key, value in checkpoint.training.items() if key not in PRIVATE_SETTINGS}
-    saved = config_to_dict(checkpoint.model_config, training)
-    saved["checkpoint"] = {"epoch": checkpoint.epoch, "metrics": checkpoint.metrics}
+    saved = config_to_dict(checkpoint.model_config, public_settings(checkpoint.training))
+    metrics = {key: value for key, value in checkpoint.metrics.items() if is_figure(value)}
+    saved["checkpoint"] = {"epoch": checkpoint.epoch, "metrics": metrics}
     write_atomically(folder / WEIGHTS_FILE, lambda temporary: safetensors.torch.save_file(tensors, temporary))
     write_text(folder / CONFIG_FILE, json.dumps(saved, indent=2) + "\n")
     if checkpoint.training_features is not None:
         write_training_features(folder, checkpoint.training_features, tensors)
+
+
+def public_settings(training: Mapping[str, Any]) -> dict[str, Any]:
+    """Those settings of a training that may be shown to everybody."""
+    shown = TrainConfig.model_fields.keys() - PRIVATE_SETTINGS
+    return {key: value for key, value in training.items() if key in shown and _is_plain(value)}
+
+
+def _is_plain(value: object) -> bool:
+    return value is None or isinstance(value, bool | str) or is_figure(value)
+
+
+def is_figure(value: object) -> TypeGuard[int | float]:
+    """Is it a number that a training or an evaluation can give? A file may hold one of a thousand digits, or NaN."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MAX_FIGURE
 
 
 def write_training_features(

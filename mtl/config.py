@@ -147,7 +147,7 @@ class ModelConfig(Settings):
     activation: Literal["silu", "relu6"] = Field("silu", description="of the encoder; relu6 for a frozen lite0 start")
     dropout: float = Field(0.3, ge=0.0, lt=1.0, description="of the classification head")
     mask_threshold: float = Field(0.5, gt=0.0, lt=1.0, description="a pixel is lesion at or above this probability")
-    temperature: float = Field(1.0, gt=0.0, description="divides the class logits at prediction")
+    temperature: float = Field(1.0, ge=0.01, le=100.0, description="divides the class logits at prediction")
 
     @model_validator(mode="after")
     def _one_count_a_class(self) -> Self:

@@ -59,6 +59,8 @@ def export(
         raise ExportError("photos: got none; needed at least one to check the exported network with")
     if format == "onnx" and dtype != "float32":
         raise ExportError(f"dtype: got {dtype}; ONNX is written in float32, take safetensors for smaller weights")
+    if not path.name or (format == "onnx" and path.is_dir()):
+        raise ExportError(f"{path}: it is a folder; name a {'file' if format == 'onnx' else 'new folder'} in it")
     config = checkpoint.model_config
     squares = [photo_to_square(read_photo(photo), config.image_size, config.center_crop) for photo in photos]
     inputs = to_input(np.stack(squares), torch.device("cpu")).numpy()

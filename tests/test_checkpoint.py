@@ -107,6 +107,20 @@ def test_a_shipped_folder_comes_back(
     assert not back.network().training
 
 
+def test_what_ships_tells_nothing_private(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """Of settings the known ones that anybody may see, of figures the numbers; a `.pth` keeps all."""
+    private = {"include": "mrs_smith_*", "lesion_photos": "ward7_*", "name": "ward7", "data_dir": "/home/ada"}
+    training = {**private, "of nobody's": "secret", "lr": 0.1, "device": "cpu", "epochs": ["list"]}
+    metrics = {"val_dice": 0.5, "note": "mrs smith", "huge": 10**401, "nan": float("nan"), "flag": True}
+    told = replace(checkpoint, training=training, metrics=metrics)
+    write_folder(tmp_path / "mine", told)
+    saved = json.loads((tmp_path / "mine" / "config.json").read_text())
+    assert saved["training"] == {"lr": 0.1, "device": "cpu"}
+    assert saved["checkpoint"]["metrics"] == {"val_dice": 0.5}
+    write_pth(tmp_path / "x.pth", replace(told, metrics={}))
+    assert read_checkpoint(tmp_path / "x.pth").training == training
+
+
 def test_a_runs_folder_stands_for_its_best_epoch(checkpoint: Checkpoint, tmp_path: Path) -> None:
     write_pth(tmp_path / "multitask_best.pth", checkpoint)
     assert read_checkpoint(tmp_path).epoch == 3

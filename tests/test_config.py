@@ -155,6 +155,8 @@ WRONG: list[tuple[type[Settings], dict[str, Any], str]] = [
     (ModelConfig, {"class_counts": (-1,) * 10}, "class_counts.0: got -1"),
     (ModelConfig, {"num_classes_segmentation": 2}, "num_classes_segmentation: got 2; input should be 1"),
     (ModelConfig, {"temperature": float("inf")}, "temperature: got inf"),
+    (ModelConfig, {"temperature": 1e-320}, "temperature: got 1e-320"),
+    (ModelConfig, {"temperature": 101}, "temperature: got 101"),
     (ModelConfig, {"classes": {"groups": {"mood": ("calm",)}}}, "at least two classes are needed"),
     (Classes, {"groups": {"mood": ("calm",)}}, "groups: got {'mood': ('calm',)}; at least two classes are needed"),
     (Classes, {"groups": {}}, "at least two classes are needed"),

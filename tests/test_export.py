@@ -167,6 +167,11 @@ def test_what_cannot_be_exported_is_one_line(photos: list[Path], tmp_path: Path)
         export(CHECKPOINT, tmp_path / "x.onnx", "onnx", [])
     with pytest.raises(ExportError, match="ONNX is written in float32"):
         export(CHECKPOINT, tmp_path / "x.onnx", "onnx", photos, dtype="float16")
+    for place in (Path("."), Path("/"), tmp_path):
+        with pytest.raises(ExportError, match="it is a folder; name a file in it"):
+            export(CHECKPOINT, place, "onnx", photos)
+    with pytest.raises(ExportError, match="it is a folder; name a new folder in it"):
+        export(CHECKPOINT, Path("."), "safetensors", photos)
     with pytest.raises(PhotoError):
         export(CHECKPOINT, tmp_path / "x.onnx", "onnx", [b"no photo"])
     assert list(tmp_path.iterdir()) == []

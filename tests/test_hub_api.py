@@ -7,30 +7,45 @@ import numpy as np
 import pytest
 import torch
 from builders import draw_photo
+from huggingface_hub import constants
 from loopback_hub import LoopbackHub
 
 from mtl.api import DEFAULT_CHECKPOINT, MultiTaskModel
 from mtl.checkpoint import WEIGHTS_FILE
-from mtl.errors import HubConflictError, HubError, HubNotFoundError
+from mtl.errors import CheckpointError, HubConflictError, HubError, HubFileError, HubNotFoundError
+from mtl.hub.package import BEST_FILE
 from mtl.hub.reference import parse_reference
 from mtl.training.run import Run
 
 PHOTO = draw_photo(1, 64, np.random.default_rng(0))[0]
 
 
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[LoopbackHub]:
+@pytest.fixture(scope="module")
+def running() -> Iterator[tuple[LoopbackHub, str]]:
+    """A Hub, and ada's token there."""
     with LoopbackHub() as hub:
-        monkeypatch.setenv("HF_ENDPOINT", hub.url)
-        monkeypatch.setenv("HF_TOKEN", hub.add_user("ada"))
-        monkeypatch.setenv("MTL_CHECKPOINTS_DIR", str(tmp_path / "checkpoints"))
-        yield hub
+        yield hub, hub.add_user("ada")
+
+
+@pytest.fixture
+def hub(running: tuple[LoopbackHub, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> LoopbackHub:
+    hub, token = running
+    hub.repos = {}
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    monkeypatch.setenv("HF_TOKEN", token)
+    monkeypatch.setenv("MTL_CHECKPOINTS_DIR", str(tmp_path / "checkpoints"))
+    return hub
 
 
 def same_answer(one: MultiTaskModel, other: MultiTaskModel) -> bool:
     first, second = one.predict(PHOTO), other.predict(PHOTO)
     equal = first["classification"]["probabilities"] == second["classification"]["probabilities"]
     return equal and np.array_equal(first["segmentation"]["confidence_map"], second["segmentation"]["confidence_map"])
+
+
+def change(model: MultiTaskModel) -> None:
+    with torch.no_grad():
+        model.network.classification_head[-1].bias += 1
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -57,25 +72,38 @@ def test_a_run_goes_with_its_history_and_a_changed_network_goes_alone(
     model.source = None  # the session's run must not get a hub.json
     model.push_to_hub("ada/alone")
     assert "multitask_history.json" not in hub.repos["ada/alone"].head.files
-    with torch.no_grad():
-        model.network.classification_head[-1].bias += 1
+    change(model)
     model.push_to_hub("ada/changed")
     changed = MultiTaskModel.from_pretrained("ada/changed", device="cpu")
     assert same_answer(model, changed)
+    assert (changed.checkpoint.metrics, changed.checkpoint.epoch) == ({}, 0)  # those were of the old weights
     assert not same_answer(MultiTaskModel.load(finished_run.path, "cpu"), changed)
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_what_was_pulled_works_without_the_hub(hub: LoopbackHub, finished_run: Run, tmp_path: Path) -> None:
+def test_what_was_pulled_works_without_the_hub(
+    hub: LoopbackHub, finished_run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = MultiTaskModel.load(finished_run.best_file, "cpu")
     model.source = None
     model.push_to_hub("ada/skin")
     with pytest.raises(HubNotFoundError, match="was not pulled before"):
         MultiTaskModel.from_pretrained("ada/skin", local_files_only=True)
-    MultiTaskModel.from_pretrained("ada/skin", device="cpu")
-    hub.stop()
+    with pytest.raises(HubNotFoundError, match="no token was given"):
+        MultiTaskModel.from_pretrained("ada/skin", token=False)
+    MultiTaskModel.from_pretrained("ada/skin", token=True, device="cpu")
+    hub.log.clear()
+    MultiTaskModel.from_pretrained("ada/skin", force_download=True, device="cpu")
+    assert hub.calls("download")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert same_answer(model, MultiTaskModel.from_pretrained("ada/skin", local_files_only=True, device="cpu"))
-    assert same_answer(model, MultiTaskModel.load("hf://ada/skin", "cpu"))
+    pulled = MultiTaskModel.load("hf://ada/skin", "cpu")
+    assert same_answer(model, pulled)
+    assert pulled.source is not None
+    weights = pulled.source / WEIGHTS_FILE
+    weights.write_bytes(bytes(weights.stat().st_size))
+    with pytest.raises(HubFileError, match="is no longer as it was pulled"):
+        MultiTaskModel.from_pretrained("ada/skin", local_files_only=True)
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -86,13 +114,54 @@ def test_the_second_of_two_pushers_is_told(hub: LoopbackHub, finished_run: Run, 
         )
 
     first, second = pusher("first"), pusher("second")
-    with torch.no_grad():
-        second.network.classification_head[-1].bias += 1
+    change(second)
     first.push_to_hub("ada/skin", commit_message="the first one")
     with pytest.raises(HubConflictError, match="the first one"):
         second.push_to_hub("ada/skin")
     second.push_to_hub("ada/skin", overwrite=True)
     assert len({commit.sha for commit in hub.repos["ada/skin"].log()}) >= 2
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_changed_model_builds_on_what_it_came_from(hub: LoopbackHub, finished_run: Run) -> None:
+    """Pulled, changed and pushed back, twice; and one that was never in a file."""
+    made = MultiTaskModel(MultiTaskModel.load(finished_run.path, "cpu").checkpoint, "cpu")
+    made.push_to_hub("ada/skin", private=None)
+    assert hub.repos["ada/skin"].private
+    change(made)
+    made.push_to_hub("ada/skin")
+    pulled = MultiTaskModel.load("hf://ada/skin", "cpu")
+    for _ in range(2):
+        change(pulled)
+        pulled.push_to_hub("ada/skin")
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_what_was_replaced_on_the_disk_meanwhile_is_not_pushed(
+    hub: LoopbackHub, finished_run: Run, tmp_path: Path
+) -> None:
+    first, second = (MultiTaskModel.load(finished_run.path, "cpu") for _ in range(2))
+    mine = MultiTaskModel.load(first.save_pretrained(tmp_path / "mine"), "cpu")
+    change(second)
+    second.save_pretrained(tmp_path / "mine")
+    with pytest.raises(CheckpointError, match="replaced since they were loaded"):
+        mine.push_to_hub("ada/skin")
+    assert hub.repos == {}
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_the_folders_of_a_run_and_of_a_pulled_model_are_not_saved_into(finished_run: Run, tmp_path: Path) -> None:
+    model = MultiTaskModel.load(finished_run.path, "cpu")
+    for name, content in (("hub.json", '{"files": {"a": {"sha256": ""}}}'), ("run.json", "{}"), (BEST_FILE, "")):
+        folder = tmp_path / name.partition(".")[0]
+        folder.mkdir()
+        (folder / name).write_text(content)
+        with pytest.raises(CheckpointError, match="which stays; name another folder"):
+            model.save_pretrained(folder)
+        assert [path.name for path in folder.iterdir()] == [name]
+    model.save_pretrained(tmp_path / "own")
+    (tmp_path / "own" / "hub.json").write_text('{"repo_id": "ada/skin"}')  # of a push from here
+    model.save_pretrained(tmp_path / "own")
 
 
 def test_names_that_no_model_has() -> None:

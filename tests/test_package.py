@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from tiny import ONE_THREAD, random_network
 
-from mtl.checkpoint import Checkpoint, read_checkpoint, write_folder, write_pth
+from mtl.checkpoint import CONFIG_FILE, PRIVATE_SETTINGS, Checkpoint, read_checkpoint, write_folder, write_pth
 from mtl.config import Classes, ModelConfig
 from mtl.errors import CheckpointError, ConfigError, HubError
 from mtl.hub.card import write_card
-from mtl.hub.card_body import CardFacts
+from mtl.hub.card_body import UNNAMED_DATA, CardFacts
 from mtl.hub.package import CARD_FILE, EVALUATION_FILE, PACKAGE_FILES, build_package
 from mtl.training.run import Run
 
@@ -86,7 +86,11 @@ def test_what_was_packed_is_packed_to_the_same(built: Path, tmp_path: Path) -> N
 def test_what_ships_keeps_its_bytes_and_its_card(tmp_path: Path) -> None:
     package = build_package(SHIPPED, tmp_path, repo_id="ada/skin")
     for name in ("model.safetensors", "config.json", "training_features.safetensors"):
-        assert (tmp_path / name).read_bytes() == (SHIPPED / name).read_bytes(), name
+        if name != CONFIG_FILE:
+            assert (tmp_path / name).read_bytes() == (SHIPPED / name).read_bytes(), name
+    given, shown = (json.loads((folder / CONFIG_FILE).read_text()) for folder in (SHIPPED, tmp_path))
+    given["training"] = {key: value for key, value in given["training"].items() if key not in PRIVATE_SETTINGS}
+    assert shown == given
     own, card = ModelCard((SHIPPED / CARD_FILE).read_text()), ModelCard((tmp_path / CARD_FILE).read_text())
     assert card.text == own.text
     assert (card.data.license, card.data.license_name) == ("other", "research-only")
@@ -95,7 +99,7 @@ def test_what_ships_keeps_its_bytes_and_its_card(tmp_path: Path) -> None:
 
 def test_nothing_tells_where_anything_lay(run_folder: Path, built: Path) -> None:
     run = json.loads((run_folder / "config.json").read_text())["train"]
-    private = [run["data_dir"], run["output_dir"], "/home/ada", "secret"]
+    private = [run["data_dir"], run["output_dir"], "/home/ada", "secret", "hospital"]
     for name, content in contents(built).items():
         assert not [text for text in private if text.encode() in content], name
 
@@ -107,7 +111,7 @@ def test_the_model_index_has_the_figures_of_the_report(built: Path) -> None:
     assert figures[("image-classification", "balanced accuracy, hair type")] == 0.4321
     assert figures[("image-classification", "expected calibration error, skin type")] == 0.0875
     assert not [name for _, name in figures if "AUROC" in name]  # not measured
-    assert {(r.dataset_name, r.dataset_split) for r in results} == {("hospital", "val")}
+    assert {(r.dataset_name, r.dataset_split) for r in results} == {(UNNAMED_DATA, "val")}
 
 
 def test_the_body_says_what_is_known_and_what_is_not(built: Path) -> None:
@@ -168,6 +172,113 @@ def test_a_lone_pth_takes_no_readme_from_beside_it(tmp_path: Path) -> None:
     assert "Settings: not known" in text
 
 
+def test_a_lone_pth_takes_no_history_of_a_run_from_beside_it(run_folder: Path, tmp_path: Path) -> None:
+    """Two files in one folder cannot both be what its history is about."""
+    shutil.copytree(run_folder, tmp_path / "run")
+    (tmp_path / "run" / "multitask_best.pth").rename(tmp_path / "run" / "other.pth")
+    assert "multitask_history.json" not in contents(build_package(tmp_path / "run" / "other.pth", tmp_path / "x").path)
+
+
+# ---- what belongs to these weights
+
+
+def change_weights(folder: Path) -> Checkpoint:
+    """As after a fine-tuning, with all else left as it lies there."""
+    checkpoint = read_checkpoint(folder)
+    checkpoint.state_dict["classification_head.8.bias"] += 1
+    write_folder(folder, Checkpoint(folder.name, checkpoint.state_dict, checkpoint.model_config))
+    return read_checkpoint(folder)
+
+
+def test_changed_weights_take_nothing_of_the_old_ones_along(built: Path, tmp_path: Path) -> None:
+    mine = shutil.copytree(built, tmp_path / "mine")
+    card = (mine / CARD_FILE).read_text().replace("license: other", "license: mit").replace("- unet", "- unet\n- ours")
+    (mine / CARD_FILE).write_text(card)
+    old, new = read_checkpoint(built).revision, change_weights(mine).revision
+    package = build_package(mine, tmp_path / "out", repo_id="bob/tuned")
+    assert set(contents(package.path)) == {CARD_FILE, CONFIG_FILE, "model.safetensors"}
+    text = (package.path / CARD_FILE).read_text()
+    assert new in text
+    assert not [stale for stale in (old, "0.812", "model-index", "ada/skin", "curves.png") if stale in text]
+    assert ModelCard(text).data.license == "mit"
+    assert "ours" in ModelCard(text).data.tags
+
+
+def test_a_new_evaluation_of_the_same_weights_is_in_the_body_too(built: Path, tmp_path: Path) -> None:
+    mine = shutil.copytree(built, tmp_path / "mine")
+    report = report_of(read_checkpoint(mine)) | {"segmentation": {"images": 5, "dice": 0.9}}
+    (mine / EVALUATION_FILE).write_text(json.dumps(report))
+    text = (build_package(mine, tmp_path / "out", repo_id="ada/skin").path / CARD_FILE).read_text()
+    assert "| Dice | 0.900 |" in text
+    assert "0.812" not in text
+    assert "![Losses" in text  # the history is still theirs
+
+
+def test_a_persons_words_stay_with_the_weights_that_they_are_about(
+    built: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    mine = shutil.copytree(built, tmp_path / "mine")
+    words = "Photographed in Graz."
+    (mine / CARD_FILE).write_text((mine / CARD_FILE).read_text().replace("## Limits", f"{words}\n\n## Limits"))
+    assert words in (build_package(mine, tmp_path / "same").path / CARD_FILE).read_text()
+    change_weights(mine)
+    assert words not in (build_package(mine, tmp_path / "changed").path / CARD_FILE).read_text()
+    assert "README.md is written anew" in caplog.text
+
+
+def test_figures_of_a_persons_card_are_ours_or_none(built: Path) -> None:
+    checkpoint = read_checkpoint(built)
+    own = "---\nlanguage: de\nmodel-index:\n- name: theirs\n  results: []\n---\n# Mine\n"
+    without = write_card(CardFacts(checkpoint, "ada/skin"), own=own)
+    assert "model-index" not in without
+    assert without.endswith("---\n# Mine\n")
+    assert "language: de" in without
+    measured = write_card(CardFacts(checkpoint, "ada/skin", report_of(checkpoint)), own=own)
+    assert "0.8123" in measured
+    assert "theirs" not in measured
+
+
+def test_weights_that_were_replaced_meanwhile_are_not_packed(built: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="replaced since they were loaded; load it again"):
+        build_package(built, tmp_path, revision="0" * 12)
+
+
+def test_figures_of_any_size_do_no_harm(built: Path, tmp_path: Path) -> None:
+    """What others publish can hold any number, and any nesting."""
+    mine = shutil.copytree(built, tmp_path / "mine")
+    huge, checkpoint = 10**401, read_checkpoint(mine)
+    mask = {"dice": huge, "jaccard": 0.5, "who": "mrs smith"}
+    report = report_of(checkpoint) | {"photos": huge, "segmentation": mask}
+    report["classification"] |= {"ece": 1e308, "deep": {"a": {"b": {"c": {"d": {"e": 1}}}}}}
+    (mine / EVALUATION_FILE).write_text(json.dumps(report))
+    history = json.loads((mine / "multitask_history.json").read_text())
+    curve = ",".join(["1e400", str(huge), "-1e308"][: history["epochs"]])
+    lists = json.dumps({key: value for key, value in history.items() if key != "val_loss"})
+    (mine / "multitask_history.json").write_text(f'{{"val_loss": [{curve}], {lists[1:]}')
+    config = json.loads((mine / CONFIG_FILE).read_text())
+    config["checkpoint"]["metrics"] = {"val_dice": huge, "val_jaccard": 0.5}
+    (mine / CONFIG_FILE).write_text(json.dumps(config))
+    package = build_package(mine, tmp_path / "out")
+    assert package.evaluation is not None
+    assert package.evaluation["segmentation"] == {"dice": None, "jaccard": 0.5, "who": None}
+    published = json.loads((package.path / "multitask_history.json").read_text())
+    assert published["val_loss"] == [None] * published["epochs"]
+    assert not [name for name, content in contents(package.path).items() if b"0" * 300 in content]
+
+
+def test_tags_of_an_own_card_cannot_swell(built: Path) -> None:
+    """Six lines of YAML that stand for a million of lists."""
+    bombs = ["a: &a [x, x, x, x, x, x, x, x, x, x]"]
+    for before, name in zip("abcdef", "bcdefg", strict=True):
+        bombs.append(f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]")
+    front = "\n".join([*bombs, "license: *g", "tags: [*g, fine, 3, " + ", ".join(["y" * 61] * 100) + "]"])
+    card = write_card(CardFacts(read_checkpoint(built), "ada/skin"), own=f"---\n{front}\n---\nmine\n")
+    assert len(card) < 3000
+    data = ModelCard(card).data
+    assert data.tags[:2] == ["fine", "image-classification"]
+    assert data.license == "other"
+
+
 def test_curves_are_a_picture_without_origin(built: Path) -> None:
     with Image.open(built / "curves.png") as picture:
         picture.load()
@@ -185,8 +296,14 @@ def test_the_licence_is_the_given_the_own_or_research_only() -> None:
     own = "---\nlicense: mit\n---\nbody\n"
     assert licence(write_card(facts)) == ("other", "research-only")
     assert licence(write_card(facts, own=own)) == ("mit", None)
-    assert licence(write_card(facts, "apache-2.0", own=own)) == ("apache-2.0", None)
+    assert licence(write_card(facts, "mit", own=own)) == ("mit", None)
     assert licence(write_card(facts, "apache-2.0")) == ("apache-2.0", None)
+    ours = write_card(facts, "apache-2.0")
+    assert "Licence of the weights: mit" in (again := write_card(facts, "mit", own=ours))
+    assert "apache" not in again
+    # A person's words may say otherwise further down.
+    with pytest.raises(ConfigError, match=r"license: got apache-2\.0; the model's own README\.md says mit: change it"):
+        write_card(facts, "apache-2.0", own=own)
     with pytest.raises(ConfigError, match="license: got"):
         write_card(facts, "MIT\nlicence")
 

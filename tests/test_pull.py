@@ -31,7 +31,7 @@ from mtl.errors import (
 )
 from mtl.hub import pull as module
 from mtl.hub.client import Limits
-from mtl.hub.pull import HUB_FILE, Pulled, find_pulled, list_pulled, pull, resolve
+from mtl.hub.pull import HUB_FILE, Pulled, find_pulled, list_pulled, pull, require_whole, resolve
 from mtl.hub.reference import HubReference, parse_reference
 from mtl.hub.transfer import Transfer
 
@@ -149,6 +149,68 @@ def test_a_damaged_one_is_brought_again(old: Pulled, models: list[dict[str, byte
     path = old.path / "model.safetensors"
     path.write_bytes(bytes(len(models[0]["model.safetensors"])))
     assert (get(tmp_path).path / "model.safetensors").read_bytes() == models[0]["model.safetensors"]
+
+
+def mine_in(folder: Path) -> list[Path]:
+    """The folders that were kept for what a person changed in them."""
+    return list(folder.glob(f"{REPO.folder_name}.mine-*"))
+
+
+def test_changed_weights_are_kept_beside_the_new_ones(
+    hub: LoopbackHub, old: Pulled, models: list[dict[str, bytes]], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (old.path / "model.safetensors").write_bytes(models[1]["model.safetensors"])
+    (old.path / "model.onnx").write_bytes(b"of the changed ones")
+    new = get(tmp_path)
+    assert (new.path / "model.safetensors").read_bytes() == models[0]["model.safetensors"]
+    (kept,) = mine_in(tmp_path)
+    assert (kept / "model.safetensors").read_bytes() == models[1]["model.safetensors"]
+    assert (kept / "model.onnx").read_bytes() == b"of the changed ones"
+    assert f"model.safetensors is not as it was pulled; the folder is kept as {kept.name}" in caplog.text
+    assert [pulled.path for pulled in list_pulled(tmp_path)] == [new.path]
+
+
+def test_own_files_go_along_to_a_newer_commit(hub: LoopbackHub, old: Pulled, tmp_path: Path) -> None:
+    (old.path / "model.onnx").write_bytes(b"exported")
+    (old.path / "notes" / "deep").mkdir(parents=True)
+    (old.path / "notes" / "deep" / "a.txt").write_bytes(b"mine")
+    hub.put(REPO.repo_id, {"README.md": b"# better words\n"})
+    path = get(tmp_path).path
+    assert (path / "README.md").read_bytes() == b"# better words\n"
+    assert (path / "model.onnx").read_bytes() == b"exported"
+    assert (path / "notes" / "deep" / "a.txt").read_bytes() == b"mine"
+    assert not leftovers(tmp_path)
+
+
+def test_what_no_pull_put_there_is_kept(hub: LoopbackHub, models: list[dict[str, bytes]], tmp_path: Path) -> None:
+    folder = tmp_path / REPO.folder_name
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"an own model, of the same name")
+    get(tmp_path)
+    assert [path.name for path in mine_in(tmp_path)[0].iterdir()] == ["model.safetensors"]
+
+
+def test_all_of_it_comes_again_where_that_is_asked(hub: LoopbackHub, old: Pulled, tmp_path: Path) -> None:
+    pull(REPO, tmp_path, limits=QUICK, force=True)
+    assert len(hub.calls("download")) == len(FILES)
+    assert not leftovers(tmp_path)
+
+
+def test_what_is_there_needs_no_folder_that_can_be_written(hub: LoopbackHub, old: Pulled, tmp_path: Path) -> None:
+    (tmp_path / module.LOCK_FILE).unlink(missing_ok=True)
+    (tmp_path / module.LOCK_FILE).mkdir()  # so that no lock can be had, for any user
+    assert get(tmp_path) == old
+    hub.put(REPO.repo_id, {"README.md": b"# better words\n"})
+    with pytest.raises(HubError, match="cannot be written there"):
+        get(tmp_path)
+
+
+def test_a_branch_cannot_pass_for_a_commit(hub: LoopbackHub, tmp_path: Path) -> None:
+    repo, name = hub.repos[REPO.repo_id], "a" * 40
+    repo.branches[name] = repo.head.sha
+    with pytest.raises(HubError, match=f"the Hub has another commit, {repo.head.sha}, by that name"):
+        get(tmp_path, name)
+    assert not hub.calls("download")
 
 
 def test_an_own_evaluation_beside_it_stays(hub: LoopbackHub, tmp_path: Path) -> None:
@@ -326,6 +388,17 @@ def test_without_a_network_what_was_pulled_is_used(
         resolve(HubReference("ada", "other"), tmp_path, limits=QUICK)
 
 
+def test_what_was_changed_is_not_used_without_the_hub(
+    old: Pulled, models: list[dict[str, bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same number of bytes, but other ones."""
+    (old.path / "model.safetensors").write_bytes(models[1]["model.safetensors"])
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    for act in (lambda: resolve(REPO, tmp_path, limits=QUICK), lambda: require_whole(REPO, tmp_path)):
+        with pytest.raises(HubFileError, match=r"model\.safetensors is no longer as it was pulled; pull it again"):
+            act()
+
+
 def test_a_refusal_is_not_taken_for_no_network(old: Pulled, tmp_path: Path) -> None:
     with pytest.raises(HubNotFoundError):
         resolve(REPO, tmp_path, token="", limits=QUICK)
@@ -358,6 +431,22 @@ def test_a_reference_is_a_folder_of_its_own(tmp_path: Path) -> None:
     ]
     assert len(set(names)) == len(names)
     assert all(Path(name).name == name and not name.startswith(".") for name in names)
+
+
+def test_the_address_of_a_page_is_that_of_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = HubReference("ada", "skin", "v1")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:8080/hub/")
+    for hub in ("https://huggingface.co", "https://hf.co", "http://127.0.0.1:8080/hub"):
+        assert parse_reference(f"{hub}/ada/skin/tree/v1") == wanted
+        assert parse_reference(f" {hub}/ada/skin/ ", "v1") == wanted
+    for other in (
+        "https://evil.example",
+        "https://huggingface.co.evil.example",
+        "http://127.0.0.1:8080",
+        "https://a@hf.co",
+    ):
+        with pytest.raises(HubError, match="names no model"):
+            parse_reference(f"{other}/ada/skin")
 
 
 def test_words_of_trouble_are_those_that_the_code_says() -> None:

@@ -14,7 +14,7 @@ from loopback_hub import Fault, LoopbackHub
 from tiny import ONE_THREAD, random_network
 
 from mtl.api import MultiTaskModel
-from mtl.checkpoint import Checkpoint, read_checkpoint, write_folder
+from mtl.checkpoint import Checkpoint, read_checkpoint, write_folder, write_pth
 from mtl.config import ModelConfig
 from mtl.errors import (
     CheckpointError,
@@ -38,13 +38,22 @@ CONFIG = ModelConfig(image_size=64)
 REPO = "ada/skin"
 
 
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
-    """An empty Hub, which `push` finds as it would find the true one, with ada's token."""
+@pytest.fixture(scope="module")
+def running() -> Iterator[tuple[LoopbackHub, str]]:
+    """A Hub, and ada's token there."""
     with LoopbackHub() as hub:
-        monkeypatch.setenv("HF_ENDPOINT", hub.url)
-        monkeypatch.setenv("HF_TOKEN", hub.add_user("ada"))
-        yield hub
+        yield hub, hub.add_user("ada")
+
+
+@pytest.fixture
+def hub(running: tuple[LoopbackHub, str], monkeypatch: pytest.MonkeyPatch) -> LoopbackHub:
+    """An empty Hub, which `push` finds as it would find the true one, with ada's token."""
+    hub, token = running
+    hub.faults, hub.repos, hub.contents = {}, {}, {}
+    hub.log.clear()
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    monkeypatch.setenv("HF_TOKEN", token)
+    return hub
 
 
 def write_model(folder: Path, seed: int = 0) -> Path:
@@ -174,11 +183,13 @@ def test_what_is_meant_to_be_private_is_not_pushed_to_a_public_repository(hub: L
     with pytest.raises(HubConflictError, match=r"is public.*--public"):
         push(mine, REPO)
     assert "model.safetensors" not in hub.repos[REPO].head.files
+    with pytest.raises(HubConflictError, match=r"is public"):
+        push(mine, REPO, private=None)  # as it stands in the Hub's own client where nothing is said
     assert not push(mine, REPO, private=False).private
 
 
 def test_a_private_repository_stays_private(hub: LoopbackHub, mine: Path, caplog: pytest.LogCaptureFixture) -> None:
-    push(mine, REPO)
+    assert push(mine, REPO, private=None).private
     pushed = push(mine, REPO, private=False)
     assert pushed.private
     assert pushed.note.startswith("ada/skin is private; a push does not change that")
@@ -222,6 +233,39 @@ def test_tags(hub: LoopbackHub, mine: Path, theirs: Path) -> None:
     assert hub.repos[REPO].head.sha == first.commit
 
 
+@pytest.mark.parametrize(("code", "kind"), [(403, HubAccessError), (409, HubConflictError)])
+def test_a_tag_that_fails_forgets_no_head(hub: LoopbackHub, mine: Path, code: int, kind: type[HubError]) -> None:
+    hub.faults["tag"] = Fault("status", status=code)
+    with pytest.raises(kind, match=r"pushed as [0-9a-f]{7}; the tag v1 could not be set: ada/skin") as failed:
+        push(mine, REPO, tag="v1")
+    head = hub.repos[REPO].head.sha
+    assert head[:7] in str(failed.value)
+    assert "nothing has changed" not in str(failed.value)
+    assert json.loads((mine / "hub.json").read_text())["commit"] == head
+    hub.faults.clear()
+    assert push(mine, REPO, tag="v1").commit == head
+    assert hub.repos[REPO].tags == {"v1": head}
+
+
+def test_a_head_that_is_kept_elsewhere(hub: LoopbackHub, mine: Path, theirs: Path) -> None:
+    """What was made from a model builds on what that one has pushed."""
+    first = push(mine, REPO)
+    second = push(theirs, REPO, known_from=mine)
+    assert json.loads((mine / "hub.json").read_text())["commit"] == second.commit
+    assert not (theirs / "hub.json").exists()
+    assert push(theirs, REPO, tag="again", known_head=second.commit).commit == second.commit
+    with pytest.raises(HubConflictError, match=f"last pushed from here: {first.commit[:7]}"):
+        push(write_model(theirs.with_name("third"), 2), REPO, known_head=first.commit)
+
+
+def test_two_files_in_one_folder_keep_a_head_each(hub: LoopbackHub, tmp_path: Path) -> None:
+    for seed, name in enumerate(("a.pth", "b.pth")):
+        write_pth(tmp_path / name, Checkpoint(name, random_network(CONFIG, seed).state_dict(), CONFIG))
+    push(tmp_path / "a.pth", REPO)
+    with pytest.raises(HubConflictError, match="never pushed from here"):
+        push(tmp_path / "b.pth", REPO)
+
+
 def test_cancelled_in_the_middle_of_a_file(hub: LoopbackHub, mine: Path) -> None:
     hub.faults["upload"] = Fault("hang")
     transfer = Transfer("push", REPO)
@@ -262,6 +306,7 @@ def test_an_answer_that_is_lost_is_found_by_the_next_push(hub: LoopbackHub, mine
         ("skin", {}, HubError, "skin: it names no model on the Hub"),
         (REPO, {"tag": "v 1"}, HubError, "tag: got 'v 1'; needed letters"),
         (REPO, {"token": ""}, HubAccessError, "there is no token to push with"),
+        (REPO, {"token": False}, HubAccessError, "there is no token to push with"),
     ],
 )
 def test_what_cannot_be_pushed_is_one_line(

@@ -39,6 +39,8 @@ def test_where_a_token_comes_from(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 def test_a_visitor_without_a_token_gets_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     assert find_token("") is None
+    assert find_token(False) is None
+    assert find_token(True) == TOKEN
 
 
 @pytest.mark.parametrize("wrong", ["hf_with space in it 0000", "hf_zwei\nZeilen0000000000", "hf_größer0000000000000"])

@@ -1,13 +1,12 @@
 """What a model card says, in Markdown; what is not known is said to be not known."""
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mtl.checkpoint import PRIVATE_SETTINGS, Checkpoint
-from mtl.config import ModelConfig, TrainConfig
+from mtl.checkpoint import Checkpoint, is_figure, public_settings
+from mtl.config import ModelConfig
 
 NOT_KNOWN = "not known"
 UNNAMED_DATA = "own photos, not named"
@@ -38,8 +37,8 @@ class CardFacts:
 
     checkpoint: Checkpoint
     repo_id: str | None  # None: saved in a folder, not pushed
-    evaluation: dict[str, Any] | None = None  # as `evaluate --save` writes it, of these weights
-    run: dict[str, Any] | None = None  # the run's own config.json, where the weights lie in a run's folder
+    evaluation: dict[str, Any] | None = None  # what the package has of it, of these weights
+    run: dict[str, Any] | None = None  # of the run that made these weights: "start", "photos", "generated_masks"
     dtype: str = "F32"  # of the stored weights, as safetensors calls it
     has_curves: bool = False
 
@@ -166,11 +165,10 @@ def _figures(facts: CardFacts) -> str:
 def _measured(facts: CardFacts) -> str:
     evaluation = facts.evaluation
     photos, split = figure_at(evaluation, "photos"), _plain(at(evaluation, "split") or NOT_KNOWN)
-    data = _plain(at(evaluation, "data") or "own photos, not named")
     on = f"{photos:.0f} photos" if photos is not None else "photos"
     intro = (
-        f"Measured with `python -m mtl evaluate` on {on} ({data}; split: {split}), masks at their own size. Where the "
-        "same photos chose the best epoch, expect a little less on others."
+        f"Measured with `python -m mtl evaluate` on {on} ({UNNAMED_DATA}; split: {split}), masks at their own "
+        "size. Where the same photos chose the best epoch, expect a little less on others."
     )
     return "\n\n".join([intro, _mask_table(evaluation), _group_table(facts)])
 
@@ -266,11 +264,7 @@ def _smallest_class(facts: CardFacts) -> str:
 def _training(facts: CardFacts) -> str:
     start = at(facts.run, "start")
     weights = STARTS.get(start, "another checkpoint") if isinstance(start, str) else NOT_KNOWN
-    known = {
-        key: value
-        for key, value in facts.checkpoint.training.items()
-        if key in TrainConfig.model_fields and key not in PRIVATE_SETTINGS | {"name"}
-    }
+    known = public_settings(facts.checkpoint.training)
     intro = f"Starting weights: {weights}."
     if not known:
         return f"{intro} Settings: {NOT_KNOWN}."
@@ -326,5 +320,4 @@ def at(values: Any, *path: str) -> Any:
 
 def figure_at(values: Any, *path: str) -> float | None:
     value = at(values, *path)
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number and math.isfinite(value) else None
+    return float(value) if is_figure(value) else None

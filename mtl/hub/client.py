@@ -73,7 +73,7 @@ class Limits:
 
 @contextmanager
 def hub_client(
-    token: str | None, endpoint: str | None, transfer: Transfer, limits: Limits | None = None
+    token: str | bool | None, endpoint: str | None, transfer: Transfer, limits: Limits | None = None
 ) -> Iterator[HfApi]:
     """The Hub's client for one transfer; one at a time in a process, and who comes second waits.
 

@@ -13,10 +13,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mtl.checkpoint import CONFIG_FILE, FEATURES_FILE, WEIGHTS_FILE, Checkpoint, read_checkpoint, write_folder
+from mtl.checkpoint import (
+    CONFIG_FILE,
+    FEATURES_FILE,
+    MAX_EPOCHS,
+    WEIGHTS_FILE,
+    Checkpoint,
+    is_figure,
+    read_checkpoint,
+    write_folder,
+)
+from mtl.errors import CheckpointError
 from mtl.files import write_text
 from mtl.hub.card import write_card
-from mtl.hub.card_body import CardFacts
+from mtl.hub.card_body import STARTS, CardFacts
 
 log = logging.getLogger(__name__)
 
@@ -26,8 +36,10 @@ HISTORY_FILE, EVALUATION_FILE = "multitask_history.json", "evaluation.json"
 PACKAGE_FILES = (
     WEIGHTS_FILE, CONFIG_FILE, FEATURES_FILE, HISTORY_FILE, EVALUATION_FILE, CURVES_FILE, CARD_FILE,
 )  # fmt: skip
-# Of an evaluation report: which file was measured is its owner's business.
-EVALUATION_PARTS = ("weights", "data", "split", "photos", "segmentation", "classification", "lesion_free")
+BEST_FILE = "multitask_best.pth"  # the weights of a run's folder
+# Of an evaluation report. Which file was measured, and what the folder of photos is called, is its owner's business.
+EVALUATION_PARTS = ("photos", "segmentation", "classification", "lesion_free")
+EVALUATION_DEPTH = 4  # dictionaries in one another
 
 
 @dataclass(frozen=True)
@@ -44,23 +56,29 @@ class Package:
         return [path for name in PACKAGE_FILES if (path := self.path / name).is_file()]
 
 
-def build_package(source: Path, into: Path, *, repo_id: str | None = None, license: str | None = None) -> Package:
-    """Write everything that is pushed of a model into the folder `into`.
+def build_package(
+    source: Path, into: Path, *, repo_id: str | None = None, license: str | None = None, revision: str | None = None
+) -> Package:
+    """Write everything that is pushed of a model into the folder `into`: the weights, and what belongs to them.
 
     source: a `.pth` file, a run's folder, or a folder with model.safetensors, whose bytes are kept as they are.
     repo_id: where the card says that it can be loaded from. license: an identifier of the Hub; unset: the one of the
-    card beside model.safetensors, else research only. Raises CheckpointError where the weights cannot be read.
+    card beside model.safetensors, else research only. revision: of the weights, where other ones are refused. Raises
+    CheckpointError for such, and where the weights cannot be read.
     """
     checkpoint = read_checkpoint(source)
+    if revision not in (None, checkpoint.revision):
+        raise CheckpointError(
+            f"{checkpoint.name}: its weights were replaced since they were loaded; load it again, then push"
+        )
     checkpoint.network()  # what does not fit is told here, and not to those who pull it
     weights = weights_file(source)
     write_folder(into, checkpoint)
     if weights.suffix == ".safetensors":
         shutil.copyfile(weights, into / WEIGHTS_FILE)
-    evaluation = _evaluation_of(weights.with_name(EVALUATION_FILE), checkpoint)
+    evaluation, history = _evaluation_of(weights, checkpoint), _history_of(weights, checkpoint)
     if evaluation is not None:
         write_text(into / EVALUATION_FILE, _to_json(evaluation))
-    history = _read_history(weights.with_name(HISTORY_FILE))
     if history is not None:
         write_text(into / HISTORY_FILE, _to_json(history))
         draw_curves(history, into / CURVES_FILE)
@@ -68,7 +86,7 @@ def build_package(source: Path, into: Path, *, repo_id: str | None = None, licen
         checkpoint,
         repo_id,
         evaluation,
-        run=_run_facts(weights),
+        run=history,
         dtype=_stored_dtype(into / WEIGHTS_FILE),
         has_curves=history is not None,
     )
@@ -80,14 +98,14 @@ def weights_file(source: Path) -> Path:
     """The file that `read_checkpoint` reads for this source."""
     if not source.is_dir():
         return source
-    best = source / "multitask_best.pth"
+    best = source / BEST_FILE
     return best if best.is_file() else source / WEIGHTS_FILE
 
 
 def _own_card(weights: Path) -> str | None:
-    # Beside a .pth that lies somewhere, a README.md may be about anything.
+    # Beside a file that lies somewhere, a README.md may be about anything.
     card = weights.with_name(CARD_FILE)
-    if weights.suffix != ".safetensors" or not card.is_file():
+    if weights.name != WEIGHTS_FILE or not card.is_file():
         return None
     return card.read_text(encoding="utf-8", errors="replace")
 
@@ -100,36 +118,62 @@ def _stored_dtype(weights: Path) -> str:
     return next(dtype for dtype in dtypes if "F" in dtype)
 
 
-def _evaluation_of(path: Path, checkpoint: Checkpoint) -> dict[str, Any] | None:
-    report = _read_object(path)
-    if report is None:
+# ---- what belongs to these weights
+
+
+def _evaluation_of(weights: Path, checkpoint: Checkpoint) -> dict[str, Any] | None:
+    report = _read_object(weights.with_name(EVALUATION_FILE))
+    if report is None or not _is_of(checkpoint, report, EVALUATION_FILE):
         return None
-    if report.get("weights") != checkpoint.revision:
-        log.warning("%s is left out: it belongs to other weights; `evaluate --save` measures these", path.name)
+    split = {"split": report["split"]} if report.get("split") in ("train", "val") else {}
+    parts = {key: _figures(report[key], EVALUATION_DEPTH) for key in EVALUATION_PARTS if key in report}
+    return {"weights": checkpoint.revision, **split, **parts}
+
+
+def _is_of(checkpoint: Checkpoint, content: dict[str, Any], name: str) -> bool:
+    is_its_own = bool(content.get("weights") == checkpoint.revision)
+    if not is_its_own:
+        log.warning("%s is left out: it belongs to other weights than %s", name, checkpoint.revision)
+    return is_its_own
+
+
+def _figures(value: Any, depth: int) -> Any:
+    """Numbers, yes and no, and dictionaries of them; None in the place of anything else."""
+    if isinstance(value, dict) and depth:
+        return {str(key): _figures(entry, depth - 1) for key, entry in value.items()}
+    return value if isinstance(value, bool) or is_figure(value) else None
+
+
+def _history_of(weights: Path, checkpoint: Checkpoint) -> dict[str, Any] | None:
+    """The figures of each epoch, and how the run began; None where there is no epoch."""
+    history = _read_object(weights.with_name(HISTORY_FILE))
+    if history is None:
         return None
-    return {key: report[key] for key in EVALUATION_PARTS if key in report}
-
-
-def _run_facts(weights: Path) -> dict[str, Any]:
-    """What a run's folder tells of its start and its photos; empty for other sources."""
-    if weights.suffix != ".pth" or not weights.with_name("run.json").is_file():
-        return {}
-    return _read_object(weights.with_name(CONFIG_FILE)) or {}
-
-
-def _read_history(path: Path) -> dict[str, Any] | None:
-    """The lists of figures, one figure an epoch; None where there is no epoch."""
-    history = _read_object(path)
-    epochs = history.get("epochs") if history else None
-    if history is None or not isinstance(epochs, int) or epochs < 1:
+    about = history
+    if weights.name == BEST_FILE:
+        about = _read_object(weights.with_name(CONFIG_FILE)) or {}
+    elif not _is_of(checkpoint, history, HISTORY_FILE):
+        return None
+    epochs = history.get("epochs")
+    if not isinstance(epochs, int) or not 1 <= epochs <= MAX_EPOCHS:
         return None
     lists = {key: [_finite(value) for value in values] for key, values in history.items() if _is_curve(values, epochs)}
-    return {**lists, "epochs": epochs}
+    return {**lists, "epochs": epochs, **_run_facts(about), "weights": checkpoint.revision}
+
+
+def _run_facts(about: dict[str, Any]) -> dict[str, Any]:
+    """What the run started from, without the path of a checkpoint, and how many photos it had; as its config.json."""
+    start = about.get("start")
+    return {
+        "start": start if start in (None, *STARTS) else "checkpoint",
+        "photos": _figures(about.get("photos"), 1),
+        "generated_masks": _figures(about.get("generated_masks"), 0),
+    }
 
 
 def _finite(value: float | None) -> float | None:
     """NaN, as of a loss that diverged, is no JSON."""
-    return value if value is not None and math.isfinite(value) else None
+    return value if is_figure(value) else None
 
 
 def _is_curve(values: Any, epochs: int) -> bool:

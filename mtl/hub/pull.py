@@ -1,7 +1,7 @@
 """From the Hub into `<folder>/<owner>--<name>@<revision>/`: all of a model or nothing, every byte checked.
 
 Downloaded into a hidden folder beside it, checked against the Hub's hashes, loaded once, and only then put in the old
-one's place. What was pulled before works without a network.
+one's place. What a person put or changed there is never lost. What was pulled before works without a network.
 """
 
 import hashlib
@@ -50,6 +50,7 @@ ANSWERING = (WEIGHTS_FILE, CONFIG_FILE, FEATURES_FILE)
 LOCK_FILE = ".pull.lock"
 STAGING, ASIDE = ".pull-new-", ".pull-old-"
 _LOCK_WAIT_S = 0.2
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _PICKLES = (".bin", ".pth", ".pt", ".ckpt", ".pkl")
 
 
@@ -90,38 +91,48 @@ def pull(
     reference: HubReference,
     folder: Path,
     *,
-    token: str | None = None,
+    token: str | bool | None = None,
     endpoint: str | None = None,
     transfer: Transfer | None = None,
     limits: Limits | None = None,
+    force: bool = False,
 ) -> Pulled:
     """Bring a model into `folder/<reference.folder_name>/`; what is there already, and whole, is not brought again.
 
-    Until all of it has come, has the Hub's hashes and has been loaded once, the old one stays as it is. Raises
-    HubError, DiskFullError, and CheckpointError where the weights are not this network's.
+    Until all of it has come, has the Hub's hashes and has been loaded once, the old one stays as it is. What a
+    person put beside it goes along; where they changed what was pulled, the old folder is kept under another name, with
+    a warning in the log. force: bring all of it again. Raises HubError, DiskFullError, and CheckpointError where the
+    weights are not this network's.
     """
     transfer = transfer or Transfer("pull", reference.repo_id)
-    known = find_pulled(reference, folder)
-    if known is not None and known.commit == reference.revision and _is_whole(known):
+    if not force and (known := _find_whole(reference, folder, reference.revision)):
         return _unchanged(known, transfer)
     try:
-        with hub_client(token, endpoint, transfer, limits) as api, _only_one(folder, transfer):
-            head, listed = _ask(api, reference)
-            known = find_pulled(reference, folder)  # another may just have pulled it
-            if known is not None and known.commit == head.commit and _is_whole(known):
+        with hub_client(token, endpoint, transfer, limits) as api:
+            # Nothing is written, not even the lock, where nothing has to be.
+            if not force and (known := _find_whole(reference, folder, _ask(api, reference)[0].commit)):
                 return _unchanged(known, transfer)
-            with _staging(folder, reference) as staging:
-                transfer.files = [TransferFile(file.name, file.size, file.sha256) for file in listed]
-                _check_space(folder, sum(file.size for file in listed))
-                for file, shown in zip(listed, transfer.files, strict=True):
-                    _bring(head, file, shown, staging, known, transfer)
-                pulled = _describe(head, folder, staging, listed)
-                transfer.message = "loading the weights"
-                read_checkpoint(staging).network()
-                transfer.check()
-                _swap(staging, pulled.path)
+            with _only_one(folder, transfer):
+                return _pull_locked(api, reference, folder, transfer, force=force)
     except OSError as error:
         raise _not_written(folder, error) from error
+
+
+def _pull_locked(api: HfApi, reference: HubReference, folder: Path, transfer: Transfer, *, force: bool) -> Pulled:
+    head, listed = _ask(api, reference)  # while this waited, it may have moved on, and another may have pulled it
+    if not force and (known := _find_whole(reference, folder, head.commit)):
+        return _unchanged(known, transfer)
+    known = None if force else find_pulled(reference, folder)
+    with _staging(folder, reference) as staging:
+        transfer.files = [TransferFile(file.name, file.size, file.sha256) for file in listed]
+        _check_space(folder, sum(file.size for file in listed))
+        for file, shown in zip(listed, transfer.files, strict=True):
+            _bring(head, file, shown, staging, known, transfer)
+        pulled = _describe(head, folder, staging, listed)
+        transfer.message = "loading the weights"
+        read_checkpoint(staging).network()
+        transfer.check()
+        _swap(staging, pulled.path)
     transfer.message = f"{reference} is here, commit {pulled.commit[:7]}"
     return pulled
 
@@ -130,7 +141,7 @@ def resolve(
     reference: HubReference,
     folder: Path,
     *,
-    token: str | None = None,
+    token: str | bool | None = None,
     endpoint: str | None = None,
     transfer: Transfer | None = None,
     limits: Limits | None = None,
@@ -140,9 +151,9 @@ def resolve(
     try:
         return pull(reference, folder, token=token, endpoint=endpoint, transfer=transfer, limits=limits)
     except (HubConnectionError, HubBusyError) as error:
-        known = find_pulled(reference, folder) if offline_ok else None
-        if known is None:
+        if not offline_ok or find_pulled(reference, folder) is None:
             raise
+        known = require_whole(reference, folder)
         log.warning("%s; using %s as it was pulled at %s", error, reference, known.pulled_at)
         return known
 
@@ -151,6 +162,32 @@ def find_pulled(reference: HubReference, folder: Path) -> Pulled | None:
     """What was pulled before, without asking the Hub; None where it is not there or not complete."""
     pulled = _read(folder / reference.folder_name)
     return pulled if pulled is not None and pulled.reference == reference else None
+
+
+def require_whole(reference: HubReference, folder: Path) -> Pulled:
+    """What was pulled before, every byte that its answers depend on as it came.
+
+    Raises HubNotFoundError where it is not there, HubFileError where it was changed since.
+    """
+    pulled = find_pulled(reference, folder)
+    if pulled is None:
+        raise HubNotFoundError(f"{reference}: it was not pulled before, or not all of it is there; pull it")
+    if changed := _changed(pulled):
+        raise HubFileError(
+            f"{reference}: {changed[0]} is no longer as it was pulled; pull it again, or name the folder "
+            f"{pulled.path.name} to use it as it is"
+        )
+    return pulled
+
+
+def _find_whole(reference: HubReference, folder: Path, commit: str) -> Pulled | None:
+    pulled = find_pulled(reference, folder)
+    return pulled if pulled is not None and pulled.commit == commit and not _changed(pulled) else None
+
+
+def holds_pulled(folder: Path) -> bool:
+    """Has a model been pulled into this very folder, whatever became of it since?"""
+    return bool(_told(folder))
 
 
 def list_pulled(folder: Path) -> list[Pulled]:
@@ -172,9 +209,10 @@ def _read(path: Path) -> Pulled | None:
     return pulled if whole and path.name == reference.folder_name else None
 
 
-def _is_whole(pulled: Pulled) -> bool:
+def _changed(pulled: Pulled) -> list[str]:
+    """The files that its answers depend on which are gone or not as they came."""
     kept = [name for name in ANSWERING if name in pulled.files]
-    return all(_sha256(pulled.path / name) == pulled.files[name]["sha256"] for name in kept)
+    return [name for name in kept if _sha256(pulled.path / name) != pulled.files[name]["sha256"]]
 
 
 def _sha256(path: Path) -> str:
@@ -204,8 +242,10 @@ def _ask(api: HfApi, reference: HubReference) -> tuple[_Head, list[_Listed]]:
         raise HubNotFoundError(
             f"{reference}: it has no branch, tag or commit of that name; look at its page for those that it has"
         ) from None
-    if not re.fullmatch(r"[0-9a-f]{40}", info.sha or ""):
+    if not _COMMIT.fullmatch(info.sha or ""):
         raise HubError(f"{reference}: the Hub names no commit; check $HF_ENDPOINT")
+    if _COMMIT.fullmatch(reference.revision) and info.sha != reference.revision:
+        raise HubError(f"{reference}: the Hub has another commit, {info.sha}, by that name; name a commit that it has")
     return _Head(api, reference, str(info.sha)), _listed(info, reference)
 
 
@@ -361,8 +401,20 @@ def _check_space(folder: Path, size: int) -> None:
 
 
 def _swap(staging: Path, target: Path) -> None:
-    """Put the new folder in the old one's place; the old one is back where that fails."""
+    """Put the new folder in the old one's place; the old one is back where that fails.
+
+    What a person put there goes along. Where they changed what was pulled, the old folder stays under another name.
+    """
     aside = target.with_name(f"{ASIDE}{target.name}")
+    own, changed = _of_a_person(target, staging)
+    if changed:
+        aside = target.with_name(f"{target.name}.mine-{datetime.now(UTC):%Y%m%d-%H%M%S}")
+        log.warning(
+            "%s: %s is not as it was pulled; the folder is kept as %s", target.name, changed[0].name, aside.name
+        )
+    else:
+        for path in own:
+            _copy(path, staging / path.name)
     if target.exists():
         target.rename(aside)
     try:
@@ -371,7 +423,34 @@ def _swap(staging: Path, target: Path) -> None:
         if aside.exists():
             aside.rename(target)
         raise
-    shutil.rmtree(aside, ignore_errors=True)
+    if not changed:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _of_a_person(folder: Path, staging: Path) -> tuple[list[Path], list[Path]]:
+    """What is not as it was pulled: own files, and those for which others come or that were pulled."""
+    if not folder.is_dir():
+        return [], []
+    told = _told(folder)
+    paths = [path for path in sorted(folder.iterdir()) if path.name != HUB_FILE]
+    own = [path for path in paths if path.name not in told or _sha256(path) != told[path.name]]
+    return own, [path for path in own if path.name in told or (staging / path.name).exists()]
+
+
+def _told(folder: Path) -> dict[str, str]:
+    """Name -> SHA-256 of what was pulled into it."""
+    try:
+        files = json.loads((folder / HUB_FILE).read_text(encoding="utf-8"))["files"]
+        return {str(name): str(file["sha256"]) for name, file in files.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {}
+
+
+def _copy(path: Path, copy: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.copytree(path, copy, symlinks=True)
+    else:
+        shutil.copy2(path, copy, follow_symlinks=False)
 
 
 def _not_written(folder: Path, error: OSError) -> DiskFullError | HubError:

@@ -12,11 +12,12 @@ from typing import Any
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
+from mtl.checkpoint import WEIGHTS_FILE
 from mtl.errors import DiskFullError, HubAccessError, HubConflictError, HubError, TransferCancelledError
 from mtl.files import write_text
 from mtl.hub.card_body import figure_at, group_names, one_line
 from mtl.hub.client import TOKENS_PAGE, hub_client
-from mtl.hub.package import PACKAGE_FILES, Package, build_package, weights_file
+from mtl.hub.package import BEST_FILE, PACKAGE_FILES, Package, build_package, weights_file
 from mtl.hub.reference import parse_reference
 from mtl.hub.tokens import find_token
 from mtl.hub.transfer import Transfer, TransferFile
@@ -66,19 +67,23 @@ def push(
     *,
     message: str | None = None,
     tag: str | None = None,
-    private: bool = True,
+    private: bool | None = True,
     license: str | None = None,
     overwrite: bool = False,
-    token: str | None = None,
+    token: str | bool | None = None,
     endpoint: str | None = None,
     transfer: Transfer | None = None,
+    revision: str | None = None,
+    known_from: Path | None = None,
+    known_head: str | None = None,
 ) -> Pushed:
     """Push a model (a `.pth` file, a run's folder, or one with model.safetensors) to a repository, made where missing.
 
-    message: of the commit. tag: for the commit; one that is elsewhere already is refused. private: a new repository is;
-    one that is there and public is refused. license: as `build_package` takes it. overwrite: also onto a head that is
-    not the one known from here, whose commits stay in the history. Raises CheckpointError, HubConflictError for such a
-    head, and the other HubErrors.
+    message: of the commit. tag: for the commit; one that is elsewhere already is refused. private: unless it is False,
+    a new repository is, and one that is there and public is refused. license, revision: as `build_package` takes them.
+    overwrite: also onto a head that is not the one known from here, whose commits stay in the history. known_from:
+    another model beside which that head is kept; known_head: this one, whatever is kept. Raises CheckpointError,
+    HubConflictError for another head, and the other HubErrors.
     """
     _require_names(repo_id, tag)
     if (found := find_token(token)) is None:
@@ -89,18 +94,32 @@ def push(
     transfer = transfer or Transfer("push", repo_id)
     with tempfile.TemporaryDirectory(prefix="mtl-push-") as folder:
         transfer.message = "reading the weights and writing the card"
-        package = build_package(source, Path(folder), repo_id=repo_id, license=license)
+        package = build_package(source, Path(folder), repo_id=repo_id, license=license, revision=revision)
         transfer.files = [TransferFile(path.name, path.stat().st_size, _sha256(path)) for path in package.files]
         transfer.check()
-        job = _Push(repo_id, package, transfer, private, _Known.read(source, repo_id), overwrite)
+        known = _Known.read(known_from or source, repo_id)
+        job = _Push(repo_id, package, transfer, private is not False, known_head or known.head, overwrite)
         try:
             with hub_client(found, endpoint, transfer) as api:
                 pushed = job.run(api, message or _default_message(package), tag)
         except TransferCancelledError as error:
             raise job.cancelled(error) from None
-    job.known.remember(pushed.commit)
+    known.remember(pushed.commit)
+    if tag is not None and not job.is_tagged:
+        _set_tag(repo_id, tag, pushed.commit, found, endpoint, transfer)
     transfer.message = f"{repo_id} has it, commit {pushed.commit[:7]}"
     return pushed
+
+
+def _set_tag(repo_id: str, tag: str, commit: str, token: str, endpoint: str | None, transfer: Transfer) -> None:
+    """Apart from the push, which has been done whatever becomes of the tag."""
+    try:
+        with hub_client(token, endpoint, transfer) as api:
+            transfer.message = f"setting the tag {tag}"
+            api.create_tag(repo_id, tag=tag, revision=commit)
+    except HubError as error:
+        reason = str(error).removesuffix("; nothing has changed")
+        raise type(error)(f"pushed as {commit[:7]}; the tag {tag} could not be set: {reason}") from None
 
 
 def _require_names(repo_id: str, tag: str | None) -> None:
@@ -131,9 +150,10 @@ class _Push:
     package: Package
     transfer: Transfer
     private: bool
-    known: "_Known"
+    known_head: str  # the commit that this push builds on; empty for none
     overwrite: bool
     created: bool = False
+    is_tagged: bool = False  # the tag is at this commit already
 
     def run(self, api: HfApi, message: str, tag: str | None) -> Pushed:
         remote = self._find(api)
@@ -150,9 +170,7 @@ class _Push:
         note = self._require_visibility(remote)
         commit = self._commit(api, remote, change, message) if change else remote.head
         self._show_all(done=bool(change))
-        if tag is not None and tag not in tags:
-            self.transfer.message = f"setting the tag {tag}"
-            api.create_tag(self.repo_id, tag=tag, revision=commit)
+        self.is_tagged = tag in tags
         url = f"{api.endpoint}/{self.repo_id}"
         return Pushed(self.repo_id, commit, url, bool(change), tag, remote.private, note)
 
@@ -180,12 +198,12 @@ class _Push:
     def _require_known_head(self, api: HfApi, remote: _Remote) -> None:
         """Refuse where somebody else's work would no longer be what people get."""
         has_model = not set(PACKAGE_FILES).isdisjoint(remote.hashes)
-        if has_model and remote.head != self.known.head and not self.overwrite:
+        if has_model and remote.head != self.known_head and not self.overwrite:
             raise self._conflict(api)
 
     def _conflict(self, api: HfApi) -> HubConflictError:
         head = next(iter(api.list_repo_commits(self.repo_id)))
-        since = f"last pushed from here: {self.known.head[:7]}" if self.known.head else "never pushed from here"
+        since = f"last pushed from here: {self.known_head[:7]}" if self.known_head else "never pushed from here"
         return HubConflictError(
             f"{self.repo_id}: it is at commit {head.commit_id[:7]} ({head.created_at:%Y-%m-%d %H:%M} UTC, "
             f"“{one_line(head.title)}”), {since}; pull it and look, or push with overwrite (--overwrite) on top of it"
@@ -272,7 +290,10 @@ class _Known:
 
     @classmethod
     def read(cls, source: Path, repo_id: str) -> "_Known":
-        path = weights_file(source).with_name(HUB_FILE)
+        weights = weights_file(source)
+        # Of files with other names, several can lie in one folder.
+        has_folder = weights.name in (BEST_FILE, WEIGHTS_FILE)
+        path = weights.with_name(HUB_FILE if has_folder else f"{weights.name}.{HUB_FILE}")
         try:
             saved = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError):

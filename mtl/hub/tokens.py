@@ -25,15 +25,17 @@ _pattern = re.compile(_LOOKS)
 _installed = threading.Lock()
 
 
-def find_token(given: str | None = None) -> str | None:
+def find_token(given: str | bool | None = None) -> str | None:
     """The token to send: `given`, then $HF_TOKEN, then the Hub's own login; None where there is none.
 
-    given: empty looks nowhere else, which is what a visitor needs who has not signed in. Every token that is found is
-    kept out of the logs from then on. Raises HubAccessError for one that no request can carry.
+    given: False or empty looks nowhere else, which is what a visitor needs who has not signed in; True is as None.
+    Every token that is found is kept out of the logs from then on. Raises HubAccessError for one that no request can
+    carry.
     """
-    if given == "":
+    if given is False or given == "":
         return None
-    token = (given or os.environ.get("HF_TOKEN") or _login() or "").strip()
+    token = given if isinstance(given, str) else os.environ.get("HF_TOKEN") or _login() or ""
+    token = token.strip()
     if not token:
         return None
     register_secret(token)
