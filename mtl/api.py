@@ -15,21 +15,28 @@ from torch import Tensor
 from mtl.analysis.attention import grad_cam
 from mtl.analysis.engine import make_engine
 from mtl.analysis.judge import judge
-from mtl.analysis.predict import NAME_CONFIDENCE, Analysis, GroupAnswer, analyse, require_name_confidence, to_dict
+from mtl.analysis.predict import (
+    LESION_THRESHOLD,
+    NAME_CONFIDENCE,
+    Analysis,
+    GroupAnswer,
+    analyse,
+    require_name_confidence,
+    to_dict,
+    to_square,
+)
 from mtl.analysis.record import ModelIdentity, Record, Scale
 from mtl.analysis.unlike import Familiarity, FamiliarityModel
 from mtl.checkpoint import Checkpoint, read_checkpoint, weights_revision, write_folder
 from mtl.device import choose_device
 from mtl.errors import CheckpointError, ConfigError
-from mtl.frame import photo_to_square
 from mtl.hub.package import BEST_FILE
 from mtl.hub.pull import holds_pulled, pull, require_whole, resolve
 from mtl.hub.push import push
 from mtl.hub.reference import is_reference, parse_reference
+from mtl.model_files import DEFAULT_CHECKPOINT
 from mtl.photo import PhotoSource, read_photo, read_spacing
 
-DEFAULT_CHECKPOINT = Path(__file__).parent.parent / "checkpoints" / "default"
-LESION_THRESHOLD = 0.01  # a photo has lesions above this covered share of it, where the caller does not set another
 
 
 @dataclass(frozen=True)
@@ -172,7 +179,7 @@ class MultiTaskModel:
 
     def analyze_batch(self, photos: list[PhotoSource], conf_thresh: float | None = None) -> list[Analysis]:
         """Analyse photos in one pass of the network; the order changes no answer."""
-        return analyse([read_photo(photo) for photo in photos], self.engine, self.config, threshold=conf_thresh)
+        return analyse(photos, self.engine, self.config, threshold=conf_thresh)
 
     def predict(
         self,
@@ -211,7 +218,7 @@ class MultiTaskModel:
         require_name_confidence(name_confidence)
         start = time.perf_counter()
         image, spacing = read_photo(photo), read_spacing(photo)
-        analysis = self.analyze(image, conf_thresh)
+        analysis = self.analyze(photo, conf_thresh)
         judged = judge(analysis, image, analysis.mask, analysis.confidence_map, analysis.threshold)
         record = Record(
             name=name,
@@ -239,12 +246,10 @@ class MultiTaskModel:
         `mtl.frame.map_to_photo(seen, height, width, model.config.center_crop, outside=0)` lays it over the photo.
         Raises ConfigError for a class that is not there or not trained.
         """
-        pixels = read_photo(photo)
         if class_id is None:
-            class_id = self.analyze(pixels).predicted_class_id
+            class_id = self.analyze(photo).predicted_class_id
         self._require_trained(class_id)
-        square = photo_to_square(pixels, self.config.image_size, self.config.center_crop)
-        return grad_cam(self.network, square, class_id)
+        return grad_cam(self.network, to_square(photo, self.config).pixels, class_id)
 
     def _require_trained(self, class_id: int) -> None:
         names, trained = self.config.classes.names, self.config.trained

@@ -24,7 +24,7 @@ from mtl.metrics import (
     predicted_ids,
     threshold_jaccard,
 )
-from mtl.photo import read_mask, read_photo
+from mtl.photo import read_mask
 
 BATCH_SIZE = 16
 Progress = Callable[[int, int], None]  # (done, of how many)
@@ -62,7 +62,7 @@ def evaluate(
     results = _Results()
     for start in range(0, len(samples), BATCH_SIZE):
         part = samples[start : start + BATCH_SIZE]
-        analyses = analyse([read_photo(sample.photo) for sample in part], engine, config)
+        analyses = analyse([sample.photo for sample in part], engine, config)
         for sample, analysis in zip(part, analyses, strict=True):
             _measure_mask(results, sample, analysis)
             results.probabilities.append(analysis.probabilities)

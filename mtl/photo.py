@@ -40,17 +40,23 @@ def read_photo(source: PhotoSource, *, min_side: int | None = None) -> np.ndarra
     """Decode a photo to (H, W, 3) uint8 sRGB: turned upright by its EXIF, alpha laid on white, first frame only.
 
     With `min_side`, a JPEG file may be decoded at 1/2, 1/4 or 1/8 scale, its shorter side staying at least so many
-    pixels: for training, where the network sees 224. The geometry is that of the whole photo. Raises PhotoError.
+    pixels: for the network, which sees 224. The geometry is that of the whole photo. Raises PhotoError.
     """
+    return read_photo_and_size(source, min_side=min_side)[0]
+
+
+def read_photo_and_size(source: PhotoSource, *, min_side: int | None) -> tuple[np.ndarray, tuple[int, int]]:
+    """As `read_photo`, with the (height, width) that the upright photo has at its whole size."""
     with _opened(source) as image:
-        _load(image, None if isinstance(source, Image.Image) else min_side)
+        scale = _load(image, None if isinstance(source, Image.Image) else min_side)
         full_scale, transform = _full_scale(image), _srgb_transform(image)
         pixels = np.empty((image.height, image.width, 3), np.uint8)
         for top, strip in _strips(image):
             flat = _flatten(strip, full_scale, paper="white")
             srgb = ImageCms.applyTransform(flat, transform) if transform else flat.convert("RGB")
             pixels[top : top + strip.height] = np.asarray(srgb)
-        return _turn(pixels, _orientation(image))
+        upright = _turn(pixels, _orientation(image))
+        return upright, (upright.shape[0] * scale, upright.shape[1] * scale)
 
 
 def read_mask(path: PhotoSource) -> np.ndarray:
@@ -192,19 +198,25 @@ def _check_size(image: Image.Image) -> None:
         raise PhotoError("{size} pixels; needed: 1 to {most} in all, so save it smaller", size=size, most=f"{cap:,}")
 
 
-def _load(image: Image.Image, min_side: int | None = None) -> None:
-    """Decode `image` in place. The two formats whose decoders are silent about missing pixels get a closer look."""
+def _load(image: Image.Image, min_side: int | None = None) -> int:
+    """Decode `image` in place, and say how many times smaller than it is, as `read_photo` explains.
+
+    The two formats whose decoders are silent about missing pixels get a closer look.
+    """
     if not isinstance(image, ImageFile.ImageFile) or image.fp is None:
         image.load()
     elif image.format in ("JPEG", "MPO"):
         image.fp.seek(0)
-        _load_jpeg(image, image.fp.read(), _draft_size(image, min_side) if min_side else None)
+        width, draft = image.width, _draft_size(image, min_side) if min_side else None
+        _load_jpeg(image, image.fp.read(), draft)
+        return width // image.width
     elif image.format == "PNG":
         _load_png(image)
     elif image.format == "DICOM":
         _load_dicom(image)
     else:
         image.load()
+    return 1
 
 
 def _draft_size(image: Image.Image, min_side: int) -> tuple[int, int] | None:

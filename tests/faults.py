@@ -154,9 +154,9 @@ def scene(folder: Path) -> Iterator[Scene]:
     model_files(folder / "mine", 2)
     with LoopbackHub() as hub, mock.patch.dict(os.environ, HF_ENDPOINT=hub.url):
         token = hub.add_user(REPO.owner)
-        hub.put(REPO.repo_id, model_files(folder / "old", 0), title="older")
+        hub.put(REPO.repo_id, model_files(folder / "old", 0), title="older", private=True)
         pull(REPO, folder / "pulled", token=token)
-        hub.put(REPO.repo_id, model_files(folder / "new", 1), title="newer")
+        hub.put(REPO.repo_id, model_files(folder / "new", 1), title="newer", private=True)
         yield Scene(hub, folder / "pulled", token)
 
 

@@ -17,6 +17,7 @@ from builders import draw_photo
 from tiny import ONE_THREAD, random_network
 
 from mtl.analysis.engine import EagerEngine, Outputs, Run, ZeroGpuEngine, make_engine
+from mtl.analysis.fast_engine import SwitchingEngine
 from mtl.errors import ConfigError, DeviceError
 from mtl.place import Place, choose_folder, place_of, why_not_writable
 
@@ -183,4 +184,4 @@ class TestZeroGpu:
     def test_anywhere_else_the_network_runs_here(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("SPACES_ZERO_GPU", raising=False)
         monkeypatch.setenv("SPACE_ID", "Mara/skin")
-        assert isinstance(make_engine(random_network(), torch.device("cpu")), EagerEngine)
+        assert isinstance(make_engine(random_network(), torch.device("cpu")), SwitchingEngine)

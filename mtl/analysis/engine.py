@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtl.config import IMAGENET_MEAN, IMAGENET_STD
 from mtl.errors import DeviceError
@@ -34,19 +34,34 @@ class Engine(Protocol):
         ...
 
 
+class Answers(nn.Module):
+    """All that is asked of the network in one pass, from the pixels on: what every engine computes."""
+
+    def __init__(self, network: MultiTaskNetwork):
+        super().__init__()
+        self.network = network
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(N, S, S, 3) uint8 RGB -> the three of `Outputs`, as tensors."""
+        features, skips = self.network.encoder((pixels.permute(0, 3, 1, 2) / 255 - self.mean) / self.std)
+        mask_logits = self.network.segmentation_head(features, skips)[:, 0]
+        return self.network.classification_head(features), mask_logits, describe(skips)
+
+
 class EagerEngine:
     """The network as PyTorch runs it, in float32."""
 
     def __init__(self, network: MultiTaskNetwork, device: torch.device):
         self.device = device
-        self.network = network.to(device).to(memory_format=torch.channels_last).eval()
+        self.answers = Answers(network).to(device).to(memory_format=torch.channels_last).eval()
 
     @torch.inference_mode()
     def __call__(self, squares: np.ndarray) -> Outputs:
-        features, skips = self.network.encoder(to_input(squares, self.device))
-        class_logits = self.network.classification_head(features)
-        mask_logits = self.network.segmentation_head(features, skips)[:, 0]
-        return Outputs(*(part.float().cpu().numpy() for part in (class_logits, mask_logits, describe(skips))))
+        return Outputs(*(part.cpu().numpy() for part in self.answers(torch.from_numpy(squares).to(self.device))))
 
 
 Run = Callable[[np.ndarray], Outputs]
@@ -87,7 +102,10 @@ def make_engine(network: MultiTaskNetwork, device: torch.device) -> Engine:
         import spaces  # type: ignore[import-not-found] # only there
 
         return ZeroGpuEngine(network, device, spaces.GPU(duration=ZERO_GPU_SECONDS))
-    return EagerEngine(network, device)
+    from mtl.analysis.fast_engine import FASTER, SwitchingEngine  # which builds on this file
+
+    eager, faster = EagerEngine(network, device), FASTER.get(device.type)
+    return SwitchingEngine(eager, faster) if faster else eager
 
 
 def to_input(squares: np.ndarray, device: torch.device) -> Tensor:

@@ -4,18 +4,22 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from scipy.special import expit
 
-from mtl.analysis.engine import Engine
 from mtl.config import ModelConfig
+from mtl.data.parallel import in_threads
 from mtl.errors import ConfigError
-from mtl.frame import map_to_photo, photo_to_square
+from mtl.frame import map_to_photo, read_square
+from mtl.photo import PhotoSource
+
+if TYPE_CHECKING:
+    from mtl.analysis.engine import Engine
 
 # A class is named at or above this probability within its group, where the caller does not set another.
 NAME_CONFIDENCE = 0.5
+LESION_THRESHOLD = 0.01  # a photo has lesions above this covered share of it, where the caller does not set another
 # A group applies where it has at least this share of the joint probability ...
 MIN_GROUP_SHARE = 0.25
 # ... and the joint distribution is not all but even: photos of none of the classes are trained towards the even one.
@@ -82,7 +86,10 @@ class Analysis:
         """(height, width) float32: the probability that a pixel is lesion, at any size; 0 where it is not trained."""
         if not self.mask_trained:
             return np.zeros((height, width), np.float32)
-        return np.asarray(expit(map_to_photo(self.mask_logits, height, width, self.center_crop, outside=-30.0)))
+        import torch  # it takes seconds, and the page shows answers of which it needs the types alone
+
+        logits = torch.from_numpy(map_to_photo(self.mask_logits, height, width, self.center_crop, outside=-30.0))
+        return logits.sigmoid_().numpy()
 
     @cached_property
     def confidence_map(self) -> np.ndarray:
@@ -92,7 +99,7 @@ class Analysis:
     @cached_property
     def mask(self) -> np.ndarray:
         """(H, W) uint8, 1 = lesion."""
-        return (self.confidence_map >= self.threshold).astype(np.uint8)
+        return (self.confidence_map >= self.threshold).view(np.uint8)
 
     @property
     def lesion_area_ratio(self) -> float:
@@ -100,19 +107,40 @@ class Analysis:
         return float(self.mask.mean())
 
 
+class Square(NamedTuple):
+    """A photo as the network takes it."""
+
+    pixels: np.ndarray  # (S, S, 3) uint8
+    height: int  # of the photo, upright
+    width: int
+
+
+def to_square(photo: PhotoSource, config: ModelConfig) -> Square:
+    """Decode a photo as far as the network needs it. Raises PhotoError."""
+    pixels, (height, width) = read_square(photo, config.image_size, config.center_crop)
+    return Square(pixels, height, width)
+
+
 def analyse(
-    photos: Sequence[np.ndarray], engine: Engine, config: ModelConfig, *, threshold: float | None = None
+    photos: Sequence[PhotoSource], engine: "Engine", config: ModelConfig, *, threshold: float | None = None
 ) -> list[Analysis]:
-    """Analyse photos (H, W, 3) uint8 in one batch; `threshold` overrides the checkpoint's for the mask."""
+    """Analyse photos in one batch; `threshold` overrides the checkpoint's for the mask. Raises PhotoError."""
+    squares = in_threads(lambda photo: to_square(photo, config), photos)
+    return analyse_squares(list(squares), engine, config, threshold=threshold)
+
+
+def analyse_squares(
+    squares: Sequence[Square], engine: "Engine", config: ModelConfig, *, threshold: float | None = None
+) -> list[Analysis]:
+    """Analyse photos that have been decoded, in one batch; see `analyse`."""
     threshold = config.mask_threshold if threshold is None else threshold
     if not 0 < threshold < 1:
         raise ConfigError(f"conf_thresh: got {threshold}; needed a probability between 0 and 1")
-    squares = np.stack([photo_to_square(photo, config.image_size, config.center_crop) for photo in photos])
-    class_logits, mask_logits, features = engine(squares)
+    class_logits, mask_logits, features = engine(np.stack([square.pixels for square in squares]))
     return [
         Analysis(
-            photo.shape[0],
-            photo.shape[1],
+            square.height,
+            square.width,
             joint,
             group_answers(joint, config),
             mask,
@@ -121,8 +149,8 @@ def analyse(
             config.mask_trained,
             kind,
         )
-        for photo, joint, mask, kind in zip(
-            photos, joint_probabilities(class_logits, config), mask_logits, features, strict=True
+        for square, joint, mask, kind in zip(
+            squares, joint_probabilities(class_logits, config), mask_logits, features, strict=True
         )
     ]
 
