@@ -37,7 +37,7 @@ def serve() -> None:
         import spaces  # type: ignore[import-not-found] # noqa: F401 - before anything asks for CUDA, which it replaces
 
     from mtl.ui.app import AppSettings, build_app, make_shelf
-    from mtl.ui.launch import launch
+    from mtl.ui.launch import launch, load_analysis
 
     settings = AppSettings(
         options.data_root,
@@ -52,8 +52,9 @@ def serve() -> None:
     if options.place.zero_gpu:
         # It wants to see before the launch what will ask for its GPU.
         shelf.get(shelf.first)
+    demo = build_app(settings, shelf)
     launch(
-        build_app(settings, shelf),
+        demo,
         options.host,
         options.port,
         place=options.place,
@@ -62,7 +63,10 @@ def serve() -> None:
         allow_anyone=options.allow_anyone,
         allowed_hosts=options.allowed_hosts,
         open_browser=options.open_browser,
+        block=False,
     )
+    load_analysis()
+    demo.block_thread()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Skin and hair type, and lesion mask, from one photo: one network, trained jointly.
 
-Layers, imports go down only: errors, config, files, command, place < dicom, photo, frame, device, model, losses,
-metrics < data, checkpoint < training, analysis, evaluation, export, hub < api < serve, cli, ui < app.py
+Layers, imports go down only: errors, config, files, command, model_files, place < dicom, photo, frame, device, model,
+losses, metrics < data, checkpoint < training, analysis, evaluation, export, hub < api < bench, serve, cli, ui < app.py
 """
 
 from importlib import import_module

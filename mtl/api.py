@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from mtl.analysis.attention import grad_cam
-from mtl.analysis.engine import make_engine
+from mtl.analysis.fast_engine import make_engine
 from mtl.analysis.judge import judge
 from mtl.analysis.predict import (
     LESION_THRESHOLD,
@@ -21,6 +21,8 @@ from mtl.analysis.predict import (
     Analysis,
     GroupAnswer,
     analyse,
+    analyse_squares,
+    photo_and_square,
     require_name_confidence,
     to_dict,
     to_square,
@@ -35,8 +37,7 @@ from mtl.hub.pull import holds_pulled, pull, require_whole, resolve
 from mtl.hub.push import push
 from mtl.hub.reference import is_reference, parse_reference
 from mtl.model_files import DEFAULT_CHECKPOINT
-from mtl.photo import PhotoSource, read_photo, read_spacing
-
+from mtl.photo import PhotoSource, read_spacing
 
 
 @dataclass(frozen=True)
@@ -217,8 +218,8 @@ class MultiTaskModel:
         """
         require_name_confidence(name_confidence)
         start = time.perf_counter()
-        image, spacing = read_photo(photo), read_spacing(photo)
-        analysis = self.analyze(photo, conf_thresh)
+        (image, square), spacing = photo_and_square(photo, self.config), read_spacing(photo)
+        [analysis] = analyse_squares([square], self.engine, self.config, threshold=conf_thresh)
         judged = judge(analysis, image, analysis.mask, analysis.confidence_map, analysis.threshold)
         record = Record(
             name=name,

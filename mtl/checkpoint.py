@@ -15,29 +15,30 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 import safetensors.numpy
-import safetensors.torch
-import torch
-from torch import Tensor
 
 from mtl.config import Classes, ModelConfig, TrainConfig
 from mtl.errors import CheckpointError, ConfigError
 from mtl.files import write_atomically, write_text
-from mtl.model import MultiTaskNetwork
+from mtl.model_files import CONFIG_FILE, FEATURES_FILE, MAX_BYTES, MAX_FEATURES_BYTES, WEIGHTS_FILE
+
+# Loaded where weights are read or written: it takes seconds, and much is asked of a model that is in its other files.
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from mtl.model import MultiTaskNetwork
 
 log = logging.getLogger(__name__)
 
-WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
-FEATURES_FILE = "training_features.safetensors"
-MAX_FEATURES_BYTES = 1_000_000
-MAX_BYTES = 2_000_000_000  # a checkpoint of this network with Adam's state takes 70 MB
 MAX_TENSORS = 10_000  # this network has 394; empty ones cost time without bytes
 # Where the data and the runs lay, and what the photos and the run are called, is nobody's business.
 PRIVATE_SETTINGS = {
     "data_dir", "output_dir", "labels", "classes", "init", "generated_masks", "include", "lesion_photos", "name",
+    "cache_dir",
 }  # fmt: skip
 MAX_FIGURE = 1e12  # no figure of a training or an evaluation is larger
 MAX_EPOCHS = 1_000_000_000
@@ -49,7 +50,7 @@ class Checkpoint:
     """Weights on the CPU and what is known of them."""
 
     name: str
-    state_dict: dict[str, Tensor]
+    state_dict: "dict[str, Tensor]"
     model_config: ModelConfig
     training: dict[str, Any] = field(default_factory=dict)  # the TrainConfig they were trained with, where known
     epoch: int = 0
@@ -61,17 +62,19 @@ class Checkpoint:
     def revision(self) -> str:
         return weights_revision(self.state_dict)
 
-    def network(self) -> MultiTaskNetwork:
+    def network(self) -> "MultiTaskNetwork":
         """The network with these weights, in evaluation mode. Raises CheckpointError where they do not fit."""
+        from mtl.model import MultiTaskNetwork
+
         network = MultiTaskNetwork(self.model_config)
         self.load_into(network)
         return network.eval()
 
-    def load_into(self, network: MultiTaskNetwork) -> None:
+    def load_into(self, network: "MultiTaskNetwork") -> None:
         load_weights(network, self.state_dict, self.name)
 
 
-def weights_revision(state_dict: Mapping[str, Tensor]) -> str:
+def weights_revision(state_dict: "Mapping[str, Tensor]") -> str:
     """The first 12 hexadecimal digits of the SHA-256 over the weights' names, shapes and bytes, in names' order."""
     digest = hashlib.sha256()
     for key, value in sorted(state_dict.items()):
@@ -80,8 +83,10 @@ def weights_revision(state_dict: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()[:12]
 
 
-def load_weights(network: torch.nn.Module, state_dict: Mapping[str, Tensor], name: str) -> None:
+def load_weights(network: "torch.nn.Module", state_dict: "Mapping[str, Tensor]", name: str) -> None:
     """Strictly load weights; the error names the first one that is missing, unknown, of another shape or not finite."""
+    import torch
+
     wanted = network.state_dict()
     for key, tensor in wanted.items():
         if key not in state_dict:
@@ -158,6 +163,8 @@ def _read_training_features(path: Path, checkpoint: Checkpoint) -> dict[str, np.
 
 
 def _read_safetensors(path: Path) -> Checkpoint:
+    import safetensors.torch
+
     name = path.parent.name
     try:
         saved = json.loads((path.parent / CONFIG_FILE).read_text(encoding="utf-8"))
@@ -177,6 +184,8 @@ def _read_safetensors(path: Path) -> Checkpoint:
 
 
 def _read_pth(path: Path) -> Checkpoint:
+    from torch import Tensor
+
     payload = read_pth(path)
     if not isinstance(payload.get("state_dict"), dict) or not isinstance(payload.get("config"), dict):
         raise CheckpointError(
@@ -206,7 +215,7 @@ def _epoch_and_metrics(saved: Any, name: str) -> tuple[int, dict[str, Any]]:
     return epoch, metrics
 
 
-def _as_float32(state_dict: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+def _as_float32(state_dict: "Mapping[str, Tensor]", name: str) -> "dict[str, Tensor]":
     # A view of one number can claim any shape, and takes its memory when it is converted.
     if 4 * sum(value.numel() for value in state_dict.values()) > MAX_BYTES:
         raise CheckpointError(f"{name}: its weights take more than {MAX_BYTES / 1e9:.0f} GB; take another file")
@@ -215,6 +224,8 @@ def _as_float32(state_dict: Mapping[str, Tensor], name: str) -> dict[str, Tensor
 
 def read_pth(path: Path) -> dict[str, Any]:
     """What a `.pth` or `.ckpt` holds: tensors and plain values only, every byte checked against its checksum."""
+    import torch
+
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
@@ -253,13 +264,15 @@ def _require_own_names(name: str, entries: list[str]) -> None:
         raise CheckpointError(f"{name}: it is a zip file, but none that PyTorch wrote; take another file")
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path) -> "dict[str, Tensor]":
     """A plain state dictionary, as torchvision and others publish them, in PyTorch's old format too."""
+    import torch
+
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch's unpickler raises nearly anything
         raise CheckpointError(f"{path.name}: it cannot be read safely: {_reason(path, error)}") from error
-    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+    if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
         raise CheckpointError(f"{path.name}: it holds no dictionary of weights; take another file")
     return weights
 
@@ -307,17 +320,22 @@ def write_pth(path: Path, checkpoint: Checkpoint) -> None:
 
 def write_state(path: Path, payload: Mapping[str, Any]) -> None:
     """Write tensors and plain values, as `read_pth` reads them."""
+    import torch
+
     write_atomically(path, lambda temporary: torch.save(payload, temporary))
 
 
-def write_folder(folder: Path, checkpoint: Checkpoint, dtype: torch.dtype = torch.float32) -> None:
-    """Write what ships: `model.safetensors` (floats as `dtype`), `config.json` and, where known, training features.
+def write_folder(folder: Path, checkpoint: Checkpoint, dtype: "torch.dtype | None" = None) -> None:
+    """Write what ships: `model.safetensors` (floats as `dtype`, unset: float32), `config.json`, and training features.
 
     Of the training only what tells nothing private: known settings, and figures.
     """
+    import safetensors.torch
+    import torch
+
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {
-        key: (value.to(dtype) if value.is_floating_point() else value).contiguous()
+        key: (value.to(dtype or torch.float32) if value.is_floating_point() else value).contiguous()
         for key, value in checkpoint.state_dict.items()
     }
     saved = config_to_dict(checkpoint.model_config, public_settings(checkpoint.training))
@@ -345,7 +363,7 @@ def is_figure(value: object) -> TypeGuard[int | float]:
 
 
 def write_training_features(
-    folder: Path, training_features: Mapping[str, np.ndarray], state_dict: Mapping[str, Tensor]
+    folder: Path, training_features: Mapping[str, np.ndarray], state_dict: "Mapping[str, Tensor]"
 ) -> None:
     """Write where the training photos lie beside the weights in `folder`; it counts for these weights only."""
     metadata = {"weights": weights_revision(_as_float32(state_dict, folder.name))}

@@ -294,19 +294,38 @@ class TrainConfig(Settings):
     precision: Literal["auto", "float32", "bfloat16"] = setting(
         "auto", "auto: bfloat16 where the device computes in it, else float32"
     )
+    compile: Literal["auto", "on", "off"] = setting(
+        "auto", "compile the network, which takes minutes at first: on; off; auto: for long runs on a GPU of CUDA"
+    )
     threads: int = setting(
         0, "CPU threads; 0: PyTorch's choice. Results repeat exactly at an equal number", ge=0, le=512
     )
     seed: int = setting(0, "of the split, the order, the augmentation and the new weights", ge=0, lt=2**31)
 
     flip: Share = setting(0.5, "probability of a left-right flip", section="augmentation")
+    vertical_flip: Share = setting(0.0, "probability of an upside-down flip", section="augmentation")
     rotation_degrees: float = setting(15.0, "largest rotation to either side", section="augmentation", ge=0, le=180)
     crop_min_area: float = setting(
         0.8, "smallest share of the photo that a random crop keeps; 1: no crop", section="augmentation", gt=0, le=1
     )
+    scale: float = setting(0.0, "largest relative change of size to either side", section="augmentation", ge=0, le=0.9)
     brightness: Share = setting(0.2, "largest relative change of brightness", section="augmentation")
     contrast: Share = setting(0.2, "largest relative change of contrast", section="augmentation")
+    saturation: Share = setting(0.0, "largest relative change of saturation", section="augmentation")
 
+    cache_dir: str = setting(
+        "auto",
+        "where decoded photos are kept for later runs: auto (the user's cache folder), off, or a folder",
+        title="Cache folder",
+        examples=["auto", "off"],
+    )
+    cache_gb: float = setting(
+        20.0,
+        "most that decoded photos may take on the disk; those unused for longest go first; 0: none are kept",
+        title="Cache size, GB",
+        ge=0,
+        le=1e6,
+    )
     output_dir: str = setting("runs", "where run folders are made")
     name: str = setting("", "of the run, for its folder; unset: the data folder's name")
 

@@ -1,14 +1,18 @@
 """Which device computes, and in which precision."""
 
-from typing import Literal
-
-import torch
+from typing import TYPE_CHECKING, Literal
 
 from mtl.errors import DeviceError
 
+# Loaded where a device is chosen: it takes seconds, and the page is shown before.
+if TYPE_CHECKING:
+    import torch
 
-def choose_device(name: str) -> torch.device:
+
+def choose_device(name: str) -> "torch.device":
     """`auto` is cuda, then mps, then cpu; DeviceError where the named one is not there."""
+    import torch
+
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         return torch.device(next(kind for kind, there in available.items() if there))
@@ -24,13 +28,15 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def choose_precision(name: str, device: torch.device) -> Literal["32-true", "bf16-mixed"]:
+def choose_precision(name: str, device: "torch.device") -> Literal["32-true", "bf16-mixed"]:
     """Lightning's name of the precision; `auto` is bfloat16 where the device computes in it."""
     bfloat16 = name == "bfloat16" or (name == "auto" and _computes_in_bfloat16(device))
     return "bf16-mixed" if bfloat16 else "32-true"
 
 
-def _computes_in_bfloat16(device: torch.device) -> bool:
+def _computes_in_bfloat16(device: "torch.device") -> bool:
+    import torch
+
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     # A CPU without these instructions emulates bfloat16, at a loss.

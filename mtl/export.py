@@ -15,12 +15,13 @@ from scipy.special import expit
 from mtl import __version__
 from mtl.analysis.engine import to_input
 from mtl.analysis.predict import joint_probabilities
-from mtl.checkpoint import WEIGHTS_FILE, Checkpoint, read_checkpoint, write_folder
+from mtl.checkpoint import Checkpoint, read_checkpoint, write_folder
 from mtl.config import IMAGENET_MEAN, IMAGENET_STD, ModelConfig
 from mtl.errors import CheckpointError, ExportError
 from mtl.files import write_atomically
 from mtl.frame import photo_to_square
 from mtl.model import MultiTaskNetwork
+from mtl.model_files import WEIGHTS_FILE
 from mtl.photo import PhotoSource, read_photo
 
 Format = Literal["onnx", "safetensors"]

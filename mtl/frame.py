@@ -5,7 +5,7 @@ Pixel centres lie at half integers on both sides, so nothing shifts at any size 
 
 import numpy as np
 
-from mtl.photo import PhotoSource, read_photo_and_size, resize_map, resize_photo
+from mtl.photo import PhotoSource, read_photo, read_photo_and_size, resize_map, resize_photo
 
 
 def read_square(source: PhotoSource, size: int, center_crop: bool) -> tuple[np.ndarray, tuple[int, int]]:
@@ -15,6 +15,13 @@ def read_square(source: PhotoSource, size: int, center_crop: bool) -> tuple[np.n
     """
     photo, whole = read_photo_and_size(source, min_side=size)
     return photo_to_square(photo, size, center_crop), whole
+
+
+def read_photo_and_square(source: PhotoSource, size: int, center_crop: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The whole photo (H, W, 3) uint8, and the square that `read_square` gives of it. Raises PhotoError."""
+    reduced, whole = read_photo_and_size(source, min_side=size)
+    photo = reduced if reduced.shape[:2] == whole else read_photo(source)
+    return photo, photo_to_square(reduced, size, center_crop)
 
 
 def photo_to_square(photo: np.ndarray, size: int, center_crop: bool) -> np.ndarray:

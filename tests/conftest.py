@@ -24,6 +24,7 @@ def own_temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
         patch.setenv("TMPDIR", folder)  # what processes inherit
         patch.setattr(tempfile, "tempdir", folder)
         patch.setenv("HF_TOKEN", PLANTED_TOKEN)
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("caches")))  # of decoded photos, and others'
         yield
         assert files_with(PLANTED_TOKEN, tmp_path_factory.getbasetemp()) == []
 

@@ -194,7 +194,8 @@ def test_the_analyzer(finished_run: Run, model: MultiTaskModel, photo: Path) -> 
     whole = model.predict(photo)
     groups = whole["classification"]["groups"]
     assert (result["skin_type"], result["hair_type"]) == (groups["skin type"]["answer"], groups["hair type"]["answer"])
-    assert result["skin_confidence"] == groups["skin type"]["confidence"]
+    # Another engine may have taken over meanwhile, whose sums are rounded otherwise.
+    assert result["skin_confidence"] == pytest.approx(groups["skin type"]["confidence"], abs=1e-5)
     assert np.array_equal(result["lesion_mask"], whole["segmentation"]["mask"])
     assert result["lesion_coverage"] == whole["segmentation"]["lesion_area_ratio"]
 

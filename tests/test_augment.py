@@ -3,15 +3,18 @@
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from builders import law
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import kstest
 from torch import Tensor
+from torchvision.transforms import functional
 
 from mtl.config import TrainConfig
-from mtl.data.augment import affine, augment
+from mtl.data.augment import DRAWN, affine, augment, draw, transform
 
 OFF = TrainConfig(flip=0, rotation_degrees=0, crop_min_area=1, brightness=0, contrast=0)
 SIDE = 16
@@ -20,8 +23,10 @@ GEOMETRY = {
     "flip": st.floats(0, 1),
     "rotation_degrees": st.floats(0, 180),
     "crop_min_area": st.floats(0.05, 1),
+    "vertical_flip": st.floats(0, 1),
+    "scale": st.floats(0, 0.9),
 }
-COLOUR = {"brightness": st.floats(0, 1), "contrast": st.floats(0, 1)}
+COLOUR = {"brightness": st.floats(0, 1), "contrast": st.floats(0, 1), "saturation": st.floats(0, 1)}
 GEOMETRIES = st.fixed_dictionaries(GEOMETRY)
 AUGMENTATIONS = st.fixed_dictionaries(GEOMETRY | COLOUR)
 
@@ -111,16 +116,15 @@ def test_about_the_set_share_is_flipped() -> None:
     assert 0.2 < flipped.float().mean() < 0.4
 
 
-def draws(**numbers: float) -> Tensor:
-    """(1, 7) draws, one half (no change) but for those named."""
-    names = ("flip", "rotation", "crop_area", "crop_x", "crop_y", "brightness", "contrast")
-    return torch.tensor([[numbers.get(name, 0.5) for name in names]])
+def draws(**numbers: float) -> dict[str, Tensor]:
+    """Of one photo, one half (no change) but for those named."""
+    return {name: torch.tensor([numbers.get(name, 0.5)]) for name in DRAWN}
 
 
 def test_rotation_goes_to_either_side_by_at_most_the_setting() -> None:
     config = OFF.replace(rotation_degrees=30)
-    for draw, degrees in ((0.0, -30), (0.25, -15), (0.5, 0), (1.0, 30)):
-        matrix = affine(draws(rotation=draw), config)[0]
+    for drawn, degrees in ((0.0, -30), (0.25, -15), (0.5, 0), (1.0, 30)):
+        matrix = affine(draws(rotation=drawn), config)[0]
         assert math.degrees(math.atan2(matrix[1, 0], matrix[0, 0])) == pytest.approx(degrees, abs=1e-4)
         assert torch.linalg.det(matrix[:, :2]).item() == pytest.approx(1, abs=1e-6)
 
@@ -153,13 +157,110 @@ def test_brightness_scales_within_its_bounds() -> None:
 
 
 def test_contrast_keeps_the_mean_of_a_grey_photo() -> None:
-    photos = 0.4 + 0.2 * photos_and_masks(20)[0][:, :1].expand(-1, 3, -1, -1)
+    photos = 0.4 + 0.2 * photos_and_masks(100)[0][:, :1].expand(-1, 3, -1, -1)
     config = OFF.replace(contrast=0.5)
-    changed, _ = augment(photos, photos[:, :1], torch.arange(20), epoch=0, config=config)
+    changed, _ = augment(photos, photos[:, :1], torch.arange(100), epoch=0, config=config)
     torch.testing.assert_close(changed.mean(dim=(1, 2, 3)), photos.mean(dim=(1, 2, 3)), atol=1e-4, rtol=0)
     ratio = changed.std(dim=(1, 2, 3)) / photos.std(dim=(1, 2, 3))
     assert 0.5 <= ratio.min() < 0.7
     assert 1.3 < ratio.max() <= 1.5
+
+
+# ---- against torchvision, at set draws
+
+LARGE = 64
+# The grid's float32 coordinates are off by some 1e-5 pixel, and noise differs by up to 1 from pixel to pixel.
+GRID = {"atol": 1e-4, "rtol": 0}
+# torchvision weighs red by 0.2989 instead of 0.299.
+ITS_GREY = {"atol": 2e-4, "rtol": 0}
+
+
+def transformed(config: TrainConfig, **numbers: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Noise (1, 3, S, S), and what becomes of it and of its green channel as a mask."""
+    photos = torch.rand(1, 3, LARGE, LARGE, generator=torch.Generator().manual_seed(0))
+    return photos, *transform(photos, photos[:, 1:2], draws(**numbers), config)
+
+
+def require_equal(ours: tuple[Tensor, Tensor], theirs: Tensor, where: Tensor | slice) -> None:
+    photos, masks = ours
+    torch.testing.assert_close(photos[..., where], theirs[..., where], **GRID)
+    torch.testing.assert_close(masks[..., where], theirs[:, 1:2][..., where], **GRID)
+
+
+def inside(radius: float) -> Tensor:
+    """(S, S) bool: the disc around the middle. Beyond the photo torchvision fills with black, and we by reflection."""
+    row, column = torch.meshgrid(*2 * [torch.arange(LARGE) + 0.5 - LARGE / 2], indexing="ij")
+    return torch.hypot(row, column) < radius
+
+
+def test_flips_are_torchvision_s() -> None:
+    for name, flipped in (("flip", functional.hflip), ("vertical_flip", functional.vflip)):
+        photos, *ours = transformed(OFF.replace(**{name: 0.5}), **{name: 0.49})
+        require_equal((ours[0], ours[1]), flipped(photos), slice(None))
+
+
+@pytest.mark.parametrize("degrees", [-40, 15, 120])
+def test_rotation_is_torchvision_s(degrees: float) -> None:
+    photos, *ours = transformed(OFF.replace(rotation_degrees=abs(degrees)), rotation=float(degrees > 0))
+    theirs = functional.rotate(photos, degrees, functional.InterpolationMode.BILINEAR)
+    require_equal((ours[0], ours[1]), theirs, inside(LARGE / 2 - 1))
+
+
+def test_a_crop_is_torchvision_s() -> None:
+    photos, *ours = transformed(OFF.replace(crop_min_area=0.75**2), crop_area=1, crop_x=0.25, crop_y=0.75)
+    theirs = functional.resized_crop(photos, 12, 4, 48, 48, [LARGE, LARGE], antialias=False)
+    # At its border torchvision sees nothing of what lies beyond the crop.
+    cut = [values[..., 1:-1, 1:-1] for values in (*ours, theirs)]
+    require_equal((cut[0], cut[1]), cut[2], slice(None))
+
+
+@pytest.mark.parametrize("factor", [0.7, 1.3])
+def test_scale_is_torchvision_s(factor: float) -> None:
+    photos, *ours = transformed(OFF.replace(scale=0.3), scale=float(factor > 1))
+    theirs = functional.affine(photos, 0, [0, 0], factor, [0, 0], functional.InterpolationMode.BILINEAR)
+    require_equal((ours[0], ours[1]), theirs, inside(0.7 * LARGE / 2 - 1) if factor < 1 else slice(None))
+
+
+@pytest.mark.parametrize("name", ["brightness", "contrast", "saturation"])
+@pytest.mark.parametrize("factor", [0.4, 1.6])
+def test_colours_are_torchvision_s(name: str, factor: float) -> None:
+    photos, changed, masks = transformed(OFF.replace(**{name: 0.6}), **{name: float(factor > 1)})
+    torch.testing.assert_close(changed, getattr(functional, f"adjust_{name}")(photos, factor), **ITS_GREY)
+    torch.testing.assert_close(masks, photos[:, 1:2], **GRID)
+
+
+# ---- the draws
+
+
+@pytest.mark.parametrize(("seed", "epoch"), [(0, 0), (0, 1), (1, 0), (2**31 - 1, 99_999)])
+def test_draws_are_uniform_and_independent(seed: int, epoch: int) -> None:
+    count = 50_000
+    drawn = torch.stack(list(draw(torch.arange(count), epoch, seed).values()), dim=1).double().numpy()
+    assert drawn.min() >= 0
+    assert drawn.max() < 1
+    assert min(kstest(column, "uniform").pvalue for column in drawn.T) > 1e-4
+    # A correlation of independent numbers is normal, with a deviation of 1 / sqrt(count).
+    others = [draw(torch.arange(count), *near) for near in ((epoch + 1, seed), (epoch, (seed + 1) % 2**31))]
+    neighbours = [drawn[1:], *(torch.stack(list(near.values()), dim=1).double().numpy() for near in others)]
+    for near in neighbours:
+        together = np.corrcoef(drawn[: len(near)].T, near.T)
+        assert np.abs(together - np.eye(len(together))).max() < 5 / math.sqrt(count)
+
+
+@law
+@given(SEEDS, st.integers(0, 100_000), st.integers(0, 2**40))
+def test_draws_are_splitmix64(seed: int, epoch: int, photo: int) -> None:
+    def mixed(state: int) -> int:
+        state = (state ^ state >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+        state = (state ^ state >> 27) * 0x94D049BB133111EB % 2**64
+        return state ^ state >> 31
+
+    state, gamma = 0, 0x9E3779B97F4A7C15
+    for part in (seed, epoch, photo):
+        state = mixed((state + gamma * (part + 1)) % 2**64)
+    for number, (name, drawn) in enumerate(draw(torch.tensor([photo]), epoch, seed).items(), start=1):
+        assert name == DRAWN[number - 1]
+        assert drawn.item() == (mixed((state + gamma * number) % 2**64) >> 40) / 2**24
 
 
 def test_autocast_changes_nothing() -> None:

@@ -10,12 +10,12 @@ import pytest
 ROOT = Path(__file__).parent.parent
 # As mtl/__init__.py and CONTRIBUTING.md state them; a name stands for the module or the whole package.
 LAYERS = (
-    ("errors", "config", "files", "command", "place"),
+    ("errors", "config", "files", "command", "model_files", "place"),
     ("dicom", "photo", "frame", "device", "model", "losses", "metrics"),
     ("data", "checkpoint"),
     ("training", "analysis", "evaluation", "export", "hub"),
     ("api",),
-    ("serve", "cli", "ui"),
+    ("bench", "serve", "cli", "ui"),
     ("app", "__main__"),
 )
 LEVELS = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -16,8 +16,8 @@ import torch
 from builders import draw_photo
 from tiny import ONE_THREAD, random_network
 
-from mtl.analysis.engine import EagerEngine, Outputs, Run, ZeroGpuEngine, make_engine
-from mtl.analysis.fast_engine import SwitchingEngine
+from mtl.analysis.engine import EagerEngine, Outputs, Run, ZeroGpuEngine
+from mtl.analysis.fast_engine import SwitchingEngine, make_engine
 from mtl.errors import ConfigError, DeviceError
 from mtl.place import Place, choose_folder, place_of, why_not_writable
 

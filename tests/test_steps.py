@@ -57,7 +57,7 @@ def make_task(config: TrainConfig) -> MultiTask:
 
 def gradients(task: MultiTask, batch: Batch) -> dict[str, Tensor]:
     task.zero_grad()
-    task._backward(batch, probe=True)
+    task._backward(batch, task.count(batch), probe=True)
     return {name: p.grad.clone() for name, p in task.named_parameters() if p.grad is not None}
 
 
@@ -167,7 +167,7 @@ def test_a_task_of_weight_0_is_no_trouble(tiny_data: Path) -> None:
 
 def test_a_part_without_a_mask_says_nothing_of_its_pull(batch: Batch, tiny_data: Path) -> None:
     task = make_task(tiny_config(tiny_data, accumulate=8))  # its first photo has a label and no mask
-    assert set(task._backward(batch, probe=True)[1]) == {"classification_pull"}
+    assert set(task._backward(batch, task.count(batch), probe=True)[1]) == {"classification_pull"}
 
 
 # ---- losses and rates
@@ -429,7 +429,7 @@ class LosingRun(Run):
 
 
 def train_losing(data: Path, *names: str, **settings: Any) -> Run:
-    job = open_job(tiny_config(data, **{"batch_size": 8, **settings}))
+    job = open_job(tiny_config(data, **{"batch_size": 8, "cache_dir": "off", **settings}))
     run = LosingRun(job.run.path)
     run.photos = tuple(data / "images" / name for name in names)
     run_job(replace(job, run=run))

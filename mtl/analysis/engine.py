@@ -1,6 +1,5 @@
 """Runs the network on squares. Every engine takes and gives the same, so that faster ones can take this one's place."""
 
-import os
 from collections.abc import Callable
 from functools import cached_property
 from typing import NamedTuple, Protocol
@@ -12,7 +11,6 @@ from torch import Tensor, nn
 from mtl.config import IMAGENET_MEAN, IMAGENET_STD
 from mtl.errors import DeviceError
 from mtl.model import SKIP_CHANNELS, MultiTaskNetwork
-from mtl.place import place_of
 
 FEATURE_COUNT = 2 * sum(SKIP_CHANNELS)
 MIN_DEVIATION = 0.01  # below it, a channel counts as even over the photo
@@ -94,18 +92,6 @@ class ZeroGpuEngine:
     @cached_property
     def _engine(self) -> EagerEngine:
         return EagerEngine(self.network, self._device)
-
-
-def make_engine(network: MultiTaskNetwork, device: torch.device) -> Engine:
-    """The engine for where this runs, as `mtl.place` finds it."""
-    if place_of(os.environ).zero_gpu:
-        import spaces  # type: ignore[import-not-found] # only there
-
-        return ZeroGpuEngine(network, device, spaces.GPU(duration=ZERO_GPU_SECONDS))
-    from mtl.analysis.fast_engine import FASTER, SwitchingEngine  # which builds on this file
-
-    eager, faster = EagerEngine(network, device), FASTER.get(device.type)
-    return SwitchingEngine(eager, faster) if faster else eager
 
 
 def to_input(squares: np.ndarray, device: torch.device) -> Tensor:

@@ -1,15 +1,19 @@
 """Faster engines: made in a thread while the plain one answers, and taken once they agree with it and are faster."""
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
-from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
 
-from mtl.analysis.engine import EagerEngine, Engine, Outputs
+from mtl.analysis.engine import ZERO_GPU_SECONDS, EagerEngine, Engine, Outputs, ZeroGpuEngine
+from mtl.model import MultiTaskNetwork
+from mtl.place import place_of
 
 log = logging.getLogger(__name__)
 
@@ -36,17 +40,19 @@ class OnnxEngine:
 
 def _to_onnx(plain: EagerEngine) -> bytes:
     """By PyTorch's exporter of TorchScript: a second, where the newer one takes half a minute."""
-    size, written = plain.answers.network.config.image_size, BytesIO()
-    torch.onnx.export(
-        plain.answers,
-        (torch.zeros(2, size, size, 3, dtype=torch.uint8),),
-        written,
-        input_names=["pixels"],
-        dynamic_axes={"pixels": {0: "batch"}},
-        opset_version=OPSET,
-        dynamo=False,
-    )
-    return written.getvalue()
+    size = plain.answers.network.config.image_size
+    with TemporaryDirectory(prefix="mtl-") as folder:
+        file = Path(folder, "model.onnx")
+        torch.onnx.export(
+            plain.answers,
+            (torch.zeros(2, size, size, 3, dtype=torch.uint8),),
+            file,
+            input_names=["pixels"],
+            dynamic_axes={"pixels": {0: "batch"}},
+            opset_version=OPSET,
+            dynamo=False,
+        )
+        return file.read_bytes()
 
 
 # By the kind of device: what can be faster there.
@@ -133,3 +139,13 @@ def _seconds(engine: Engine, squares: np.ndarray) -> float:
     start = time.perf_counter()
     engine(squares)
     return time.perf_counter() - start
+
+
+def make_engine(network: MultiTaskNetwork, device: torch.device) -> Engine:
+    """The engine for where this runs, as `mtl.place` finds it."""
+    if place_of(os.environ).zero_gpu:
+        import spaces  # type: ignore[import-not-found] # only there
+
+        return ZeroGpuEngine(network, device, spaces.GPU(duration=ZERO_GPU_SECONDS))
+    eager, faster = EagerEngine(network, device), FASTER.get(device.type)
+    return SwitchingEngine(eager, faster) if faster else eager

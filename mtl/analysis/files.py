@@ -1,6 +1,8 @@
 """Photos as files: which there are, and an answer written beside others as JSON, mask and overlay."""
 
-from collections.abc import Mapping, Sequence
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import count
 from pathlib import Path
@@ -12,11 +14,12 @@ from PIL import Image
 from mtl.analysis.engine import Engine
 from mtl.analysis.lesion import measure_mask
 from mtl.analysis.overlay import draw_overlay
-from mtl.analysis.predict import analyse, to_dict
+from mtl.analysis.predict import Analysis, analyse_squares, photo_and_square, to_dict
 from mtl.config import ModelConfig
 from mtl.data.folder import PHOTO_SUFFIXES
 from mtl.errors import ConfigError, PhotoError
-from mtl.photo import read_photo
+
+log = logging.getLogger(__name__)
 
 RESULTS = ("mask", "overlay")  # kinds of pictures written for a photo
 
@@ -33,6 +36,29 @@ def find_photos(names: Sequence[str]) -> list[Path]:
             raise PhotoError(f"{name}: there is no photo in this folder")
         photos += inside
     return photos
+
+
+def walk_photos(folder: Path, *, recursive: bool) -> Iterator[str]:
+    """The photos in a folder, as names relative to it with "/", hidden ones left out, in the order of the disk.
+
+    They are named while the folder is being read, so that millions take no memory; of its subfolders, each one that is
+    still to be read takes its name. Links to folders are not followed, since they may lead in circles.
+    """
+    unread = [""]
+    while unread:
+        inside = unread.pop()
+        try:
+            with os.scandir(folder / inside) as entries:
+                for entry in entries:
+                    if entry.is_dir():
+                        if recursive and not entry.is_symlink() and not entry.name.startswith("."):
+                            unread.append(f"{inside}{entry.name}/")
+                    elif _is_photo_name(entry.name):
+                        yield inside + entry.name
+        except OSError as error:
+            if not inside:
+                raise
+            log.warning("%s: this folder cannot be read (%s); its photos are left out", inside, error.strerror)
 
 
 def _is_photo_name(name: str) -> bool:
@@ -74,8 +100,15 @@ def analyse_file(
     results: Mapping[str, Path] | None = None,
 ) -> dict[str, Any]:
     """The answer for one file, JSON-able: maps are left out, and written as PNG to `results` (kind -> path)."""
-    photo = read_photo(path)
-    [analysis] = analyse([photo], engine, config, threshold=conf_thresh)
+    photo, square = photo_and_square(path, config)
+    [analysis] = analyse_squares([square], engine, config, threshold=conf_thresh)
+    return {"photo": str(path), **answer_of(analysis, photo, config, results)}
+
+
+def answer_of(
+    analysis: Analysis, photo: np.ndarray, config: ModelConfig, results: Mapping[str, Path] | None = None
+) -> dict[str, Any]:
+    """The answer for an analysed photo (H, W, 3) uint8, as `analyse_file` gives it."""
     answer = to_dict(analysis, config)
     measures = measure_mask(analysis.mask, photo, analysis.confidence_map, analysis.threshold)
     classification = {"trained": any(config.trained), **answer["classification"]}
@@ -93,7 +126,7 @@ def analyse_file(
         _write(analysis.mask * np.uint8(255), results["mask"])
         _write(draw_overlay(photo, analysis.mask, measures.lesions), results["overlay"])
     written = {kind: str(result) for kind, result in (results or {}).items()}
-    return {"photo": str(path), "classification": classification, "segmentation": segmentation, **written}
+    return {"classification": classification, "segmentation": segmentation, **written}
 
 
 def _write(pixels: np.ndarray, path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from mtl.config import ModelConfig
 from mtl.data.parallel import in_threads
 from mtl.errors import ConfigError
-from mtl.frame import map_to_photo, read_square
+from mtl.frame import map_to_photo, read_photo_and_square, read_square
 from mtl.photo import PhotoSource
 
 if TYPE_CHECKING:
@@ -119,6 +119,15 @@ def to_square(photo: PhotoSource, config: ModelConfig) -> Square:
     """Decode a photo as far as the network needs it. Raises PhotoError."""
     pixels, (height, width) = read_square(photo, config.image_size, config.center_crop)
     return Square(pixels, height, width)
+
+
+def photo_and_square(photo: PhotoSource, config: ModelConfig) -> tuple[np.ndarray, Square]:
+    """Decode the whole photo (H, W, 3) uint8, to measure and show it, and what the network takes of it.
+
+    Raises PhotoError.
+    """
+    whole, pixels = read_photo_and_square(photo, config.image_size, config.center_crop)
+    return whole, Square(pixels, whole.shape[0], whole.shape[1])
 
 
 def analyse(

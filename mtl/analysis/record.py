@@ -3,13 +3,16 @@
 import math
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-from mtl.analysis.lesion import MaskMeasures
 from mtl.analysis.predict import GroupAnswer
-from mtl.analysis.quality import Quality
-from mtl.analysis.skin_tone import SkinTone
-from mtl.analysis.unlike import Familiarity
 from mtl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mtl.analysis.lesion import MaskMeasures
+    from mtl.analysis.quality import Quality
+    from mtl.analysis.skin_tone import SkinTone
+    from mtl.analysis.unlike import Familiarity
 
 # Of any photo of skin, from a microscope's to one of a whole person; beyond it the points were set by mistake.
 MIN_MM_PER_PX, MAX_MM_PER_PX = 1e-5, 100.0
@@ -42,12 +45,12 @@ class Record:
     width: int
     groups: tuple[GroupAnswer, ...]
     mask_trained: bool
-    measures: MaskMeasures
+    measures: "MaskMeasures"
     threshold: float  # at which the map was cut
     corrected: bool  # whether a person drew in the mask
-    quality: Quality
-    skin_tone: SkinTone | None  # None where too little skin is seen to tell
-    familiarity: Familiarity | None  # None where the model knows nothing of its training photos
+    quality: "Quality"
+    skin_tone: "SkinTone | None"  # None where too little skin is seen to tell
+    familiarity: "Familiarity | None"  # None where the model knows nothing of its training photos
     model: ModelIdentity
     name_confidence: float  # below it no class is named
     seconds: float  # from the file to the answer

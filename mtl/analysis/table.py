@@ -6,9 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from io import StringIO
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mtl.analysis.lesion import Lesion
 from mtl.analysis.names import printable, safe_names
 from mtl.analysis.predict import GroupAnswer
 from mtl.analysis.record import Record, Scale
@@ -22,6 +21,9 @@ from mtl.analysis.words import (
     skin_tone_caveat,
     untranslated,
 )
+
+if TYPE_CHECKING:
+    from mtl.analysis.lesion import Lesion
 
 Cell = str | float | int | bool | None
 # Programs for tables run a cell that begins with one of these. Behind a separator too: one that takes semicolons for
@@ -98,7 +100,7 @@ def _segmentation_dict(record: Record) -> dict[str, Any]:
     return answer
 
 
-def _lesion_dict(lesion: Lesion, scale: Scale | None) -> dict[str, Any]:
+def _lesion_dict(lesion: "Lesion", scale: Scale | None) -> dict[str, Any]:
     if not scale:
         return asdict(lesion)
     return {
@@ -198,7 +200,7 @@ def _lesion_cells(record: Record) -> dict[str, Cell]:
     }
 
 
-def _largest_cells(lesion: Lesion | None) -> dict[str, Cell]:
+def _largest_cells(lesion: "Lesion | None") -> dict[str, Cell]:
     return {
         "largest_diameter_px": _rounded(lesion.equivalent_diameter_px if lesion else None, 1),
         "largest_perimeter_px": _rounded(lesion.perimeter_px if lesion else None, 1),

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-from sklearn.covariance import LedoitWolf
 
 from mtl.analysis.engine import FEATURE_COUNT
 
@@ -76,6 +75,8 @@ def fit_familiarity(train_features: np.ndarray, val_features: np.ndarray) -> Fam
     if min(len(train_features), len(val_features)) < MIN_PHOTOS:
         return None
     mean, scale = train_features.mean(axis=0), train_features.std(axis=0).clip(min=MIN_SCALE)
+    from sklearn.covariance import LedoitWolf  # for trainings alone, and half a second
+
     covariance = LedoitWolf(assume_centered=True).fit((train_features - mean) / scale)
     whitening = np.linalg.cholesky(covariance.get_precision()).astype(np.float16)
     fitted = FamiliarityModel(mean.astype(np.float32), scale.astype(np.float32), whitening, limit=np.inf)

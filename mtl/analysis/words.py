@@ -5,11 +5,14 @@ are settings: they pass through `t` too, and stay as they are where it does not 
 """
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from mtl.analysis.predict import GroupAnswer
-from mtl.analysis.quality import Quality, QualityIssue
 from mtl.analysis.record import Record
-from mtl.analysis.skin_tone import SkinTone
+
+if TYPE_CHECKING:
+    from mtl.analysis.quality import Quality, QualityIssue
+    from mtl.analysis.skin_tone import SkinTone
 
 Translate = Callable[[str], str]
 
@@ -57,12 +60,12 @@ def group_words(group: GroupAnswer, name_confidence: float, t: Translate) -> str
     return t("uncertain: {first} or {second}").format(first=t(first[1]), second=t(second[1]))
 
 
-def quality_words(quality: Quality, t: Translate) -> list[str]:
+def quality_words(quality: "Quality", t: Translate) -> list[str]:
     """Each reason to doubt the photo; none where there is none."""
     return [words for issue in quality.issues for words in _issue_words(issue, t)]
 
 
-def _issue_words(issue: QualityIssue, t: Translate) -> list[str]:
+def _issue_words(issue: "QualityIssue", t: Translate) -> list[str]:
     if issue.kind == "lesion cut off":
         edges = {
             "top": t("lesion cut off at the top edge"),
@@ -95,7 +98,7 @@ def doubts(record: Record, t: Translate) -> list[str]:
     return quality_words(record.quality, t) + [words for words, holds in found.items() if holds]
 
 
-def skin_tone_words(tone: SkinTone, t: Translate) -> str:
+def skin_tone_words(tone: "SkinTone", t: Translate) -> str:
     """ "light (ITA 47°)"."""
     categories = {
         "very light": t("very light"),

@@ -60,10 +60,10 @@ def run_push(args: argparse.Namespace) -> None:
 
 
 def run_pull(args: argparse.Namespace) -> None:
-    from mtl.api import DEFAULT_CHECKPOINT
     from mtl.hub.pull import pull
     from mtl.hub.reference import parse_reference
     from mtl.hub.transfer import Transfer
+    from mtl.model_files import DEFAULT_CHECKPOINT
 
     reference = parse_reference(args.reference, args.revision)
     folder = Path(args.checkpoints_dir or os.environ.get("MTL_CHECKPOINTS_DIR") or DEFAULT_CHECKPOINT.parent)

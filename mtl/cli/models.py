@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from mtl.files import write_text
 
 # What decides which photos are the validation ones: measured on others, a checkpoint would meet its training photos.
 FROM_CHECKPOINT = ("seed", "val_fraction", "include", "labels", "classes")
+BATCH_SIZE = 16
 EXAMPLES = Path(__file__).parents[2] / "assets" / "examples"
 
 
@@ -24,6 +26,16 @@ def add_verbs(add: AddVerb) -> None:
     predict.add_argument("--device", default="auto", help=help_of("device"))
     predict.add_argument("--conf-thresh", type=float, metavar="P", help="mask threshold; unset: the checkpoint's")
     predict.add_argument("--output-dir", metavar="DIR", help="write masks and overlays (PNG) there")
+    predict.add_argument(
+        "--output-jsonl",
+        metavar="FILE",
+        help="for folders of any size: append each photo's answer to FILE, a line of JSON each; photos that have one "
+        "are skipped, so the same command goes on where it stopped; under torchrun each process writes a part of it",
+    )
+    predict.add_argument(
+        "--batch-size", type=int, metavar="N", help=f"photos at once, with --output-jsonl (default: {BATCH_SIZE})"
+    )
+    predict.add_argument("--recursive", action="store_true", help="subfolders too, with --output-jsonl")
 
     evaluate = add("evaluate", run_evaluate, "measure a checkpoint on a data folder")
     add_settings(evaluate, DATA_SETTINGS)
@@ -49,6 +61,11 @@ def add_verbs(add: AddVerb) -> None:
 
 
 def run_predict(args: argparse.Namespace) -> None:
+    if args.output_jsonl is not None:
+        _predict_folders(args)
+        return
+    if args.recursive or args.batch_size is not None:
+        raise ConfigError("--recursive, --batch-size: got one without --output-jsonl; name the file of answers, too")
     from mtl.analysis.files import analyse_file, find_photos, result_paths
     from mtl.api import MultiTaskModel
 
@@ -70,6 +87,52 @@ def run_predict(args: argparse.Namespace) -> None:
             print(_prediction_line(result))
     if failed:
         raise PhotoError(f"{len(failed)} of {len(photos)} photos could not be analysed, the first: {failed[0]}")
+
+
+def _predict_folders(args: argparse.Namespace) -> None:
+    from mtl.analysis.answers import AnswerFile, Shard
+    from mtl.analysis.folders import PhotoFolders
+    from mtl.analysis.stream import Answerer, answer_photos
+    from mtl.api import MultiTaskModel
+
+    batch_size = BATCH_SIZE if args.batch_size is None else args.batch_size
+    if batch_size < 1:
+        raise ConfigError(f"--batch-size: got {batch_size}; needed 1 or more")
+    shard, output_dir = Shard.of(os.environ), args.output_dir and Path(args.output_dir)
+    folders = PhotoFolders(args.photos, recursive=args.recursive, output_dir=output_dir)
+    model = MultiTaskModel.load(args.checkpoint, _own_device(args.device))
+    answerer = Answerer(model.engine, model.config, args.conf_thresh)
+    same = {"weights": model.checkpoint.revision, "mask_threshold": answerer.threshold}
+    with (
+        AnswerFile(Path(args.output_jsonl), folders.names, same, shard) as file,
+        progress_bar("photos", quiet=args.json or shard.rank > 0) as progress,
+    ):
+        wanted = (photo for photo in folders.photos() if file.wants(photo.folder, photo.name))
+        done, failed, first = 0, 0, None
+        try:
+            for photo, fields, error in answer_photos(wanted, answerer, batch_size):
+                file.write({"folder": photo.folder, "photo": photo.name, **fields})
+                done += 1
+                if error:
+                    failed, first = failed + 1, first or error
+                progress(done, None)
+        except KeyboardInterrupt:
+            stop = f"stopped after {done} photos, whose answers are in {file.path}; the same command goes on there"
+            raise KeyboardInterrupt(stop) from None
+    told = {"answers": str(file.path), "photos": done, "failed": failed, "answered_before": len(file)}
+    print(json.dumps(told) if args.json else f"{file.path}: {done} photos, {len(file)} were answered before")
+    if first:
+        raise PhotoError(f"{failed} of {done} photos could not be analysed, the first: {first}")
+
+
+def _own_device(name: str) -> str:
+    """Under torchrun each process of a machine has a GPU of its own."""
+    import torch
+
+    local_rank = os.environ.get("LOCAL_RANK", "")
+    if name not in ("auto", "cuda") or not local_rank.isdecimal() or not torch.cuda.is_available():
+        return name
+    return f"cuda:{int(local_rank) % torch.cuda.device_count()}"
 
 
 def _prediction_line(result: dict[str, Any]) -> str:
@@ -124,9 +187,9 @@ def run_evaluate(args: argparse.Namespace) -> None:
 
 def _report_place(checkpoint: str | None) -> Path:
     """evaluation.json beside the weights."""
-    from mtl.api import DEFAULT_CHECKPOINT
     from mtl.hub.package import EVALUATION_FILE, weights_file
     from mtl.hub.reference import is_reference
+    from mtl.model_files import DEFAULT_CHECKPOINT
 
     if is_reference(checkpoint):
         raise ConfigError(

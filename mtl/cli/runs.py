@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,20 @@ def add_verbs(add: AddVerb) -> None:
         "--config", metavar="FILE", help="settings (JSON) as the page saves them, or a run's config.json; options win"
     )
     train.add_argument("--resume", metavar="PATH", help="a run's folder: go on with it; a .pth: start from it")
+    together = train.add_argument_group(
+        "several processes", "They share each batch, so that the same settings give the same curve. torchrun does, too."
+    )
+    together.add_argument(
+        "--devices", type=_positive, default=1, metavar="N", help="processes on this machine, each on its own GPU, or "
+        "all on its CPU (default: 1)",
+    )  # fmt: skip
+    together.add_argument(
+        "--num-nodes", type=_positive, default=1, metavar="M", help="machines: each is given the same command, finds "
+        "data_dir at the same path, and has output_dir on a disk that all share (default: 1)",
+    )  # fmt: skip
+    together.add_argument(
+        "--rendezvous", metavar="HOST:PORT", help="one of the machines and a free port of it, where all meet"
+    )
 
     runs = add("runs", run_runs, "list the training runs, or stop or delete one")
     runs.add_argument(
@@ -35,7 +50,25 @@ def add_verbs(add: AddVerb) -> None:
     runs.add_argument("--yes", action="store_true", help="delete without asking")
 
 
+def _positive(word: str) -> int:
+    if int(word) < 1:
+        raise argparse.ArgumentTypeError(f"got {word}; needed 1 or more")
+    return int(word)
+
+
 def run_train(args: argparse.Namespace) -> None:
+    from mtl.training import ranks
+
+    if args.devices * args.num_nodes > 1 and ranks.launched() == 1:
+        from mtl.training.launch import launch
+
+        launch(sys.argv[1:], args.devices, args.num_nodes, args.rendezvous)
+    else:
+        _train_here(args)
+
+
+def _train_here(args: argparse.Namespace) -> None:
+    from mtl.training import ranks
     from mtl.training.fit import train
 
     # A run's folder holds its own settings, which those on the line change; all else starts from the defaults.
@@ -44,7 +77,7 @@ def run_train(args: argparse.Namespace) -> None:
     config = None if goes_on else TrainConfig(**settings)
     overrides = settings if goes_on else None
     try:
-        with progress_bar("photos read", quiet=args.json) as progress:
+        with progress_bar("photos read", quiet=args.json or not ranks.is_first()) as progress:
             run = train(
                 config,
                 resume=args.resume,
@@ -54,9 +87,14 @@ def run_train(args: argparse.Namespace) -> None:
             )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(_how_to_go_on(Path(args.resume) if goes_on else None, config)) from None
+    if ranks.is_first():
+        _print_result(run, as_json=args.json)
+
+
+def _print_result(run: "Run", *, as_json: bool) -> None:
     status = run.status()
     checkpoint = str(run.best_file) if run.best_file.is_file() else None
-    if args.json:
+    if as_json:
         best = {"epoch": status.best_epoch, **status.best}
         print(json.dumps({"run": str(run.path), "state": status.state, "checkpoint": checkpoint, "best": best}))
     elif checkpoint is None or status.best_epoch is None:

@@ -25,13 +25,13 @@ def bar(items: Sequence[Any], unit: str, *, quiet: bool) -> Any:
 
 
 @contextmanager
-def progress_bar(unit: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """A callback (done, total) that draws a bar with rate and time left."""
+def progress_bar(unit: str, *, quiet: bool) -> Iterator[Callable[[int, int | None], None]]:
+    """A callback (done, total) that draws a bar with rate and time left; a total of None is not known."""
     from tqdm import tqdm
 
     with tqdm(unit=f" {unit}", disable=quiet or None, delay=BAR_DELAY_SECONDS) as shown:
 
-        def show(done: int, total: int) -> None:
+        def show(done: int, total: int | None) -> None:
             shown.total = total
             shown.update(done - shown.n)
 

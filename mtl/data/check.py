@@ -1,16 +1,18 @@
 """Reads every photo and mask of a data folder once and says what a training run would meet."""
 
-import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sized
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence, Sized
+from contextlib import closing, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mtl.config import NO_CLASS
 from mtl.data.alike import difference_hash, look_alikes
+from mtl.data.cache import NO_HASH, Adding, PhotoCache, Stamp, hash_of, make_row, stamp_of, unknown_records
 from mtl.data.folder import DataFolder, Sample, Split
 from mtl.data.parallel import in_threads
 from mtl.errors import DataError, PhotoError
@@ -22,6 +24,7 @@ Progress = Callable[[int, int], None]  # (done, of how many)
 FEW_TRAINING_PHOTOS, FEW_VALIDATION_PHOTOS, FEW_PHOTOS_OF_A_CLASS = 50, 20, 10
 UNEVEN = 10  # the largest class, as a multiple of the smallest
 
+LOOK_SIDE = 224  # photos are looked at in at least so many pixels
 MAX_ASPECT_DIFFERENCE = 0.02  # between photo and mask, relative
 NEARLY_ALL = 0.999  # lesion in so much of a mask is lesion everywhere
 DRAWN = 0.001  # something is drawn in so much of a mask; less may be noise
@@ -35,6 +38,7 @@ CURES = {
     OTHER_SHAPE: "draw them on the whole photo, or remove them",
     ALL_LESION: "see whether they are inverted",
 }
+DOUBTS = ("", TOO_DARK, OTHER_SHAPE, ALL_LESION)  # by the number that is kept in the cache
 
 
 @dataclass(frozen=True)
@@ -78,55 +82,120 @@ class DataReport:
 class _Reading:
     """What the files of one sample hold, as far as they can be read."""
 
-    sample: Sample
-    digest: str = ""
-    look: np.ndarray | None = None  # difference hash
-    coverage: float | None = None
-    doubt: str = ""  # a key of CURES
+    record: np.void  # RECORD
     problems: dict[str, str] = field(default_factory=dict)  # file name -> reason
+    row: np.ndarray | None = None  # for the cache; None where it holds one, and where a file cannot be read
+    notes: list[tuple[Path, Stamp, bytes]] = field(default_factory=list)  # hashes of unchanged files
 
 
-def check_folder(folder: DataFolder, progress: Progress | None = None) -> DataReport:
-    """Decode everything; `progress` is called after each photo, and may raise to break off."""
+def check_folder(folder: DataFolder, progress: Progress | None = None, cache: PhotoCache | None = None) -> DataReport:
+    """Decode everything; `progress` is called after each photo, and may raise to break off.
+
+    With a cache, what it knows is not read again, and what is decoded is added to it.
+    """
     samples = [*folder.train, *folder.val]
-    readings = []
-    with closing(in_threads(_read, samples)) as results:
-        for reading in results:
-            readings.append(reading)
-            if progress:
-                progress(len(readings), len(samples))
-    train, val = readings[: len(folder.train)], readings[len(folder.train) :]
+    records, unreadable = read_once(samples, progress, cache)
+    train, val = records[: len(folder.train)], records[len(folder.train) :]
     report = DataReport(
         splits={"train": _summary(folder, "train", train), "val": _summary(folder, "val", val)},
-        unreadable={name: reason for reading in readings for name, reason in reading.problems.items()},
-        duplicates_across_splits=_duplicates(train, val),
-        look_alikes_across_splits=_look_alikes(train, val),
-        doubtful_masks=_doubtful_masks(readings),
+        unreadable=unreadable,
+        duplicates_across_splits=_duplicates(folder, train, val),
+        look_alikes_across_splits=_look_alikes(folder, train, val),
+        doubtful_masks=_doubtful_masks(samples, records),
     )
-    return replace(report, warnings=list(_warnings(folder, report)))
+    troubles = [cache.trouble] if cache and cache.trouble else []
+    return replace(report, warnings=[*_warnings(folder, report), *troubles])
+
+
+def read_once(
+    samples: Sequence[Sample], progress: Progress | None = None, cache: PhotoCache | None = None
+) -> tuple[np.ndarray, dict[str, str]]:
+    """(N,) RECORDs of the samples, and why a file cannot be read by its name; with a cache as `check_folder` says."""
+    report = progress or (lambda done, total: None)
+    records = cache.find(samples) if cache else unknown_records(len(samples))
+    problems: dict[str, str] = {}
+    done = int(np.count_nonzero(records["row"] >= 0))
+    if done:
+        report(done, len(samples))
+    if done == len(samples):
+        return records, problems
+    with cache.adding(lambda: report(done, len(samples))) if cache else nullcontext() as adding:
+        if cache:
+            records = cache.find(samples)  # again: another process may have added them meanwhile
+        left = np.flatnonzero(records["row"] < 0).tolist()
+        with closing(in_threads(partial(_read, cache=cache), (samples[index] for index in left))) as readings:
+            for number, (index, reading) in enumerate(zip(left, readings, strict=True), start=1):
+                if adding:
+                    _keep(adding, reading)
+                records[index] = reading.record
+                problems |= reading.problems
+                report(len(samples) - len(left) + number, len(samples))
+    return records, problems
+
+
+def _keep(adding: Adding, reading: _Reading) -> None:
+    for note in reading.notes:
+        adding.note(*note)
+    if reading.row is not None:
+        adding.add(reading.record, reading.row)
 
 
 # ---- one sample
 
 
-def _read(sample: Sample) -> _Reading:
-    reading = _Reading(sample)
-    shape = None
+def _read(sample: Sample, cache: PhotoCache | None) -> _Reading:
+    notes = list(_notes(sample))
+    hashes = {path: file_hash for path, _, file_hash in notes}
+    photo_hash = hashes.get(sample.photo, NO_HASH)
+    mask_hash = hashes.get(sample.mask, NO_HASH) if sample.mask else NO_HASH
+    known = cache.look_up(photo_hash, mask_hash) if cache and len(notes) == 1 + bool(sample.mask) else None
+    reading = _Reading(known) if known is not None else _decode(sample, photo_hash, mask_hash, cache)
+    if reading.problems or not all(map(_is_unchanged, notes)):
+        reading.row = None  # what was decoded may not be what was hashed
+    else:
+        reading.notes = notes
+    return reading
+
+
+def _decode(sample: Sample, photo_hash: bytes, mask_hash: bytes, cache: PhotoCache | None) -> _Reading:
+    [record] = unknown_records(1)
+    reading = _Reading(record)
+    photo = lesion = None
     try:
-        photo = read_photo(sample.photo, min_side=224)
-        shape = photo.shape[:2]
-        reading.look = difference_hash(photo)
-        reading.digest = hashlib.sha256(sample.photo.read_bytes()).hexdigest()
+        photo = read_photo(sample.photo, min_side=LOOK_SIDE)
+        record["look"] = difference_hash(photo)
+        record["photo"] = np.frombuffer(photo_hash, np.uint8)
     except (PhotoError, OSError) as error:
         reading.problems[sample.name] = str(error)
     if sample.mask is not None:
         try:
             grey = read_grey(sample.mask)
-            reading.coverage = np.count_nonzero(lesion_of(grey)) / grey.size
-            reading.doubt = "" if sample.mask_is_generated else _doubt(grey, reading.coverage, shape)
+            lesion = lesion_of(grey)
+            record["coverage"] = coverage = np.count_nonzero(lesion) / grey.size
+            record["doubt"] = DOUBTS.index(_doubt(grey, coverage, photo.shape[:2] if photo is not None else None))
+            record["mask"] = np.frombuffer(mask_hash, np.uint8)
         except (PhotoError, OSError) as error:
             reading.problems[sample.mask.name] = f"mask {error}"
+    if cache and photo is not None and not reading.problems:
+        size = cache.image_size
+        whole = photo if size == LOOK_SIDE else read_photo(sample.photo, min_side=size)
+        reading.row = make_row(whole, lesion, size, cache.center_crop)
     return reading
+
+
+def _notes(sample: Sample) -> Iterator[tuple[Path, Stamp, bytes]]:
+    """Path, stamp and hash of those of its files that can be read; why another cannot, the decoder says."""
+    for path in (sample.photo, sample.mask):
+        if path is not None:
+            with suppress(OSError):
+                yield path, stamp_of(path), hash_of(path)
+
+
+def _is_unchanged(note: tuple[Path, Stamp, bytes]) -> bool:
+    try:
+        return stamp_of(note[0]) == note[1]
+    except OSError:
+        return False
 
 
 def _doubt(grey: np.ndarray, coverage: float, photo_shape: tuple[int, ...] | None) -> str:
@@ -143,46 +212,55 @@ def _doubt(grey: np.ndarray, coverage: float, photo_shape: tuple[int, ...] | Non
 # ---- all of them
 
 
-def _summary(folder: DataFolder, side: Split, readings: list[_Reading]) -> SplitReport:
-    generated = sum(r.sample.mask_is_generated for r in readings)
-    coverages = [r.coverage for r in readings if r.coverage is not None and not r.sample.mask_is_generated]
-    lesions = [coverage for coverage in coverages if coverage > 0]
+def _summary(folder: DataFolder, side: Split, records: np.ndarray) -> SplitReport:
+    samples = folder.split(side)
+    generated = np.array([sample.mask_is_generated for sample in samples], bool)
+    coverages = records["coverage"][~generated & ~np.isnan(records["coverage"])]
+    lesions = coverages[coverages > 0]
     return SplitReport(
-        photos=len(readings),
-        labelled=sum(any(class_id >= 0 for class_id in r.sample.target) for r in readings),
-        none_labels=sum(NO_CLASS in r.sample.target for r in readings),
+        photos=len(samples),
+        labelled=sum(any(class_id >= 0 for class_id in sample.target) for sample in samples),
+        none_labels=sum(NO_CLASS in sample.target for sample in samples),
         masks=len(coverages),
         lesion_free_masks=len(coverages) - len(lesions),
-        generated_masks=generated,
-        mean_mask_coverage=round(float(np.mean(lesions)), 4) if lesions else 0.0,
+        generated_masks=int(generated.sum()),
+        mean_mask_coverage=round(float(lesions.mean()), 4) if len(lesions) else 0.0,
         classes=dict(zip(folder.classes.names, folder.class_counts(side), strict=True)),
     )
 
 
-def _duplicates(train: list[_Reading], val: list[_Reading]) -> list[list[str]]:
+def _duplicates(folder: DataFolder, train: np.ndarray, val: np.ndarray) -> list[list[str]]:
     """Groups of photos with the same bytes that stand on both sides."""
-    sides: tuple[dict[str, list[str]], ...] = (defaultdict(list), defaultdict(list))
-    for by_digest, readings in zip(sides, (train, val), strict=True):
-        for reading in readings:
-            if reading.digest:
-                by_digest[reading.digest].append(reading.sample.name)
-    return [names + sides[1][digest] for digest, names in sides[0].items() if digest in sides[1]]
+    sides: tuple[dict[bytes, list[str]], ...] = (defaultdict(list), defaultdict(list))
+    starts = [np.ascontiguousarray(records["photo"][:, :8]).view(np.uint64)[:, 0] for records in (train, val)]
+    on_both = np.intersect1d(starts[0], starts[1])  # so that few are looked at one by one
+    for by_hash, samples, records, start in zip(sides, (folder.train, folder.val), (train, val), starts, strict=True):
+        for index in np.flatnonzero(_is_readable(records) & np.isin(start, on_both)).tolist():
+            by_hash[records["photo"][index].tobytes()].append(samples[index].name)
+    return [names + sides[1][photo] for photo, names in sides[0].items() if photo in sides[1]]
 
 
-def _look_alikes(train: list[_Reading], val: list[_Reading]) -> list[list[str]]:
-    ours, theirs = ([r for r in readings if r.look is not None] for readings in (train, val))
-    if not ours or not theirs:
+def _look_alikes(folder: DataFolder, train: np.ndarray, val: np.ndarray) -> list[list[str]]:
+    ours, theirs = (np.flatnonzero(_is_readable(records)) for records in (train, val))
+    if not len(ours) or not len(theirs):
         return []
-    hashes = [np.stack([r.look for r in readings if r.look is not None]) for readings in (ours, theirs)]
-    pairs = ((ours[i], theirs[j]) for i, j in look_alikes(*hashes))
-    return [[a.sample.name, b.sample.name] for a, b in pairs if a.digest != b.digest]
+    pairs = ((ours[i], theirs[j]) for i, j in look_alikes(train["look"][ours], val["look"][theirs]))
+    return [
+        [folder.train[i].name, folder.val[j].name] for i, j in pairs if (train["photo"][i] != val["photo"][j]).any()
+    ]
 
 
-def _doubtful_masks(readings: list[_Reading]) -> dict[str, list[str]]:
+def _is_readable(records: np.ndarray) -> np.ndarray:
+    """(N,) bool, of the photos."""
+    return np.any(records["photo"], axis=1)
+
+
+def _doubtful_masks(samples: Sequence[Sample], records: np.ndarray) -> dict[str, list[str]]:
     names = defaultdict(list)
-    for reading in readings:
-        if reading.doubt and reading.sample.mask:
-            names[reading.doubt].append(reading.sample.mask.name)
+    for index in np.flatnonzero(records["doubt"]).tolist():
+        sample = samples[index]
+        if sample.mask and not sample.mask_is_generated:
+            names[DOUBTS[records["doubt"][index]]].append(sample.mask.name)
     return dict(names)
 
 

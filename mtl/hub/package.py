@@ -6,27 +6,17 @@ import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matplotlib import style
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
-
-from mtl.checkpoint import (
-    CONFIG_FILE,
-    FEATURES_FILE,
-    MAX_EPOCHS,
-    WEIGHTS_FILE,
-    Checkpoint,
-    is_figure,
-    read_checkpoint,
-    write_folder,
-)
+from mtl.checkpoint import MAX_EPOCHS, Checkpoint, is_figure, read_checkpoint, write_folder
 from mtl.errors import CheckpointError
 from mtl.files import write_text
 from mtl.hub.card import write_card
 from mtl.hub.card_body import STARTS, CardFacts
+from mtl.model_files import CONFIG_FILE, FEATURES_FILE, WEIGHTS_FILE
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 log = logging.getLogger(__name__)
 
@@ -215,6 +205,9 @@ SCORES = {
 
 def draw_curves(history: dict[str, Any], path: Path) -> None:
     """Losses on the left, scores on the right, over the epochs, as a PNG whose bytes repeat."""
+    from matplotlib import style  # for the card's picture alone
+    from matplotlib.figure import Figure
+
     # What somebody set for their own plots must not change a model's bytes.
     with style.context("default"):
         figure = Figure(figsize=(10, 4), dpi=100, layout="constrained")
@@ -225,21 +218,21 @@ def draw_curves(history: dict[str, Any], path: Path) -> None:
         figure.savefig(path, format="png", metadata={"Software": None})
 
 
-def _draw_losses(axes: Axes, history: dict[str, Any]) -> None:
+def _draw_losses(axes: "Axes", history: dict[str, Any]) -> None:
     for number, (loss, name) in enumerate(LOSSES.items()):
         for side, line in (("train", "--"), ("val", "-")):
             _draw(axes, history.get(f"{side}_{loss}"), f"{name}, {side}", f"C{number}", line)
     _finish(axes, "loss")
 
 
-def _draw_scores(axes: Axes, history: dict[str, Any]) -> None:
+def _draw_scores(axes: "Axes", history: dict[str, Any]) -> None:
     for number, (score, name) in enumerate(SCORES.items()):
         _draw(axes, history.get(score), name, f"C{number}", "-")
     axes.set_ylim(0, 1)
     _finish(axes, "score on the validation photos")
 
 
-def _draw(axes: Axes, values: list[float | None] | None, name: str, color: str, line: str) -> None:
+def _draw(axes: "Axes", values: list[float | None] | None, name: str, color: str, line: str) -> None:
     if values is None or all(value is None for value in values):
         return
     heights = [math.nan if value is None else value for value in values]
@@ -247,7 +240,9 @@ def _draw(axes: Axes, values: list[float | None] | None, name: str, color: str, 
     axes.plot(range(1, len(values) + 1), heights, line, color=color, marker=marker, label=name)
 
 
-def _finish(axes: Axes, title: str) -> None:
+def _finish(axes: "Axes", title: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     axes.set_title(title)
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -24,12 +24,13 @@ from huggingface_hub.file_download import http_get
 from huggingface_hub.hf_api import ModelInfo, RepoSibling
 from huggingface_hub.utils._headers import build_hf_headers
 
-from mtl.checkpoint import CONFIG_FILE, FEATURES_FILE, MAX_BYTES, MAX_FEATURES_BYTES, WEIGHTS_FILE, read_checkpoint
+from mtl.checkpoint import read_checkpoint
 from mtl.errors import DiskFullError, HubBusyError, HubConnectionError, HubError, HubFileError, HubNotFoundError
 from mtl.files import FULL_BYTES, is_full, keep_copy, write_text
 from mtl.hub.client import Limits, hub_client
 from mtl.hub.reference import HubReference, parse_reference
 from mtl.hub.transfer import Transfer, TransferFile
+from mtl.model_files import CONFIG_FILE, FEATURES_FILE, MAX_BYTES, MAX_FEATURES_BYTES, WEIGHTS_FILE
 
 log = logging.getLogger(__name__)
 

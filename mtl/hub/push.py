@@ -12,7 +12,6 @@ from typing import Any
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
-from mtl.checkpoint import WEIGHTS_FILE
 from mtl.errors import DiskFullError, HubAccessError, HubConflictError, HubError, TransferCancelledError
 from mtl.files import write_text
 from mtl.hub.card_body import figure_at, group_names, one_line
@@ -21,6 +20,7 @@ from mtl.hub.package import BEST_FILE, PACKAGE_FILES, Package, build_package, we
 from mtl.hub.reference import parse_reference
 from mtl.hub.tokens import find_token
 from mtl.hub.transfer import Transfer, TransferFile
+from mtl.model_files import WEIGHTS_FILE
 
 log = logging.getLogger(__name__)
 

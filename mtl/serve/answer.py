@@ -4,18 +4,21 @@ import base64
 import logging
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from PIL import Image
 
 from mtl.analysis.names import printable
 from mtl.analysis.table import record_to_dict
-from mtl.api import Examination, MultiTaskModel, summarize
 from mtl.errors import MtlError, PhotoError
 from mtl.photo import PhotoSource
 from mtl.serve.codes import RestError
 from mtl.serve.schema import Parameters
+
+# Loaded with the first model: it takes seconds, and the routes are there before.
+if TYPE_CHECKING:
+    from mtl.api import Examination, MultiTaskModel
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +37,7 @@ class Models(Protocol):
 
     def names(self) -> list[str]: ...
 
-    def get(self, name: str) -> MultiTaskModel:
+    def get(self, name: str) -> "MultiTaskModel":
         """Raises CheckpointError where there is none of this name or it cannot be read."""
         ...
 
@@ -44,7 +47,7 @@ class Chosen:
     """The model that answers."""
 
     name: str
-    model: MultiTaskModel
+    model: "MultiTaskModel"
 
 
 def answer_photo(photo: PhotoSource, name: str, chosen: Chosen, parameters: Parameters) -> dict[str, Any]:
@@ -84,7 +87,9 @@ def choose_model(models: Models, name: str | None) -> Chosen:
         raise RestError("no_model", "the model cannot be loaded; the log of the server has the reason") from error
 
 
-def _answer(examined: Examination, class_names: tuple[str, ...], parameters: Parameters) -> dict[str, Any]:
+def _answer(examined: "Examination", class_names: tuple[str, ...], parameters: Parameters) -> dict[str, Any]:
+    from mtl.api import summarize
+
     analysis, record = examined.analysis, record_to_dict(examined.record)
     likeliest = {
         "predicted_class_id": analysis.predicted_class_id,

@@ -6,8 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from mtl.analysis.names import printable
-from mtl.analysis.predict import NAME_CONFIDENCE
-from mtl.api import LESION_THRESHOLD
+from mtl.analysis.predict import LESION_THRESHOLD, NAME_CONFIDENCE
 from mtl.serve.codes import CODES
 
 

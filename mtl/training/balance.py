@@ -1,6 +1,6 @@
 """How the class loss and the mask loss become one step: fixed weights, learned ones, or no step against either."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +8,7 @@ from torchjd.aggregation import UPGrad
 
 from mtl.config import TrainConfig
 from mtl.losses import TASKS
+from mtl.training import ranks
 
 
 class LossBalance(nn.Module):
@@ -39,11 +40,13 @@ def upgrad_backward(losses: list[Tensor], shared: list[nn.Parameter], heads: lis
     """Fill the gradients so that the shared parameters' step is against no loss (Quinton & Rey 2024, arXiv:2406.16232).
 
     Each head has its own loss's gradient. Where the losses do not conflict, the shared gradient is that of their sum.
+    Of several processes each has its photos' part of every loss, a loss without any graph where it has no photo; the
+    shared gradient is that of all, the heads' are still to be added up.
     """
     rows = []
     for number, loss in enumerate(losses, start=1):
-        gradients = torch.autograd.grad(loss, shared + heads, retain_graph=number < len(losses), allow_unused=True)
-        rows.append(torch.cat([gradient.flatten() for gradient in gradients[: len(shared)]]))
+        gradients = _gradients(loss, shared + heads, retain_graph=number < len(losses))
+        rows.append(torch.cat([_or_zeros(g, p).flatten() for g, p in zip(gradients, shared, strict=False)]))
         for parameter, gradient in zip(heads, gradients[len(shared) :], strict=True):
             if gradient is not None:
                 parameter.grad = gradient
@@ -52,7 +55,17 @@ def upgrad_backward(losses: list[Tensor], shared: list[nn.Parameter], heads: lis
     aggregate = UPGrad(pref_vector=rows[0].new_ones(len(rows)))
     # In full precision: what follows from the rows' products is solved for by numpy, which knows no bfloat16.
     with torch.autocast(rows[0].device.type, enabled=False):
-        _vector_to_gradients(aggregate(torch.stack(rows)), shared)
+        _vector_to_gradients(aggregate(ranks.add_up(torch.stack(rows))), shared)
+
+
+def _gradients(loss: Tensor, parameters: list[nn.Parameter], *, retain_graph: bool) -> Sequence[Tensor | None]:
+    if not loss.requires_grad:
+        return [None] * len(parameters)
+    return torch.autograd.grad(loss, parameters, retain_graph=retain_graph, allow_unused=True)
+
+
+def _or_zeros(gradient: Tensor | None, parameter: nn.Parameter) -> Tensor:
+    return torch.zeros_like(parameter) if gradient is None else gradient
 
 
 def _vector_to_gradients(vector: Tensor, parameters: list[nn.Parameter]) -> None:

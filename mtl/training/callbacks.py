@@ -22,7 +22,9 @@ from mtl.checkpoint import Checkpoint, read_pth, write_pth, write_state
 from mtl.data.folder import Sample
 from mtl.errors import DivergedError, RunError
 from mtl.files import keep_copy, write_atomically
+from mtl.training import ranks
 from mtl.training.notices import Event, notices
+from mtl.training.readings import Readings
 from mtl.training.run import Run
 from mtl.training.task import HIGHER_IS_BETTER, MultiTask
 
@@ -39,13 +41,18 @@ class RunCallback(Callback):
 
 
 class StopOnRequest(RunCallback):
-    """Looks for the run's stop file at every batch; a stop between training steps loses none of them."""
+    """Looks for the run's stop file at every batch; a stop between training steps loses none of them.
+
+    Of several processes the first looks, and all stop after the same step; so they do at a signal to any of them.
+    """
 
     def on_train_start(self, *_: Any) -> None:
+        if ranks.size() > 1:
+            ranks.keep_signals()
         self._raise_if_asked()
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        if self.run.stop_file.exists():
+        if self._asked():
             if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
                 trainer.save_checkpoint(self.run.last_file)
             raise StopRequested
@@ -58,8 +65,15 @@ class StopOnRequest(RunCallback):
             self._raise_if_asked()
 
     def _raise_if_asked(self) -> None:
-        if self.run.stop_file.exists():
+        if self._asked():
             raise StopRequested
+
+    def _asked(self) -> bool:
+        here = ranks.is_first() and self.run.stop_file.exists()
+        asked = ranks.largest(2 if ranks.asked_to_end() else int(here))
+        if asked == 2:
+            raise KeyboardInterrupt
+        return asked == 1
 
 
 class AveragedWeights(WeightAveraging):
@@ -102,6 +116,7 @@ class RunRecorder(RunCallback):
         self._seconds_before, self._start = 0.0, time.monotonic()
         self._epochs: list[Event] = []  # their events, and those of the steps of the epoch under way
         self._steps: list[Event] = []
+        self._readings: Readings[Event] = Readings()  # of steps whose figures the device still computes
 
     def on_train_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         self._seconds_before, self._start = self.run.status().train_seconds, time.monotonic()
@@ -128,20 +143,33 @@ class RunRecorder(RunCallback):
         assert isinstance(task, MultiTask)
         if not outputs:  # every photo of the batch has vanished
             return
-        self._photos += len(batch)
-        figures = {name: round(float(value), 6) for name, value in outputs.items()}
-        self._record(
-            {
-                "event": "step",
-                "step": trainer.global_step,
-                "epoch": trainer.current_epoch + 1,
-                "epochs_done": round(trainer.current_epoch + (batch_idx + 1) / trainer.num_training_batches, 5),
-                "photos": len(batch),
-                **figures,
-                "lr": task.lr,
-            }
-        )
+        self._photos += task.counts.photos
+        event = {
+            "event": "step",
+            "step": trainer.global_step,
+            "epoch": trainer.current_epoch + 1,
+            "epochs_done": round(trainer.current_epoch + (batch_idx + 1) / trainer.num_training_batches, 5),
+            "photos": task.counts.photos,
+            "lr": task.lr,
+        }
+        self._readings.put(event, outputs)
+        self._record_steps()
         self._progress(trainer, "training")
+
+    def _record_steps(self, *, wait: bool = False) -> None:
+        """Write the steps whose figures are there; with `wait` all. DivergedError at the first that is not finite."""
+        for event, figures in self._readings.arrived(wait=wait):
+            _require_finite(figures, event["step"])
+            lr = event.pop("lr")
+            self._record({**event, **{name: round(value, 6) for name, value in figures.items()}, "lr": lr})
+
+    def on_save_checkpoint(self, *_: Any) -> None:
+        # No diverged step goes into a checkpoint, and none is missing from the curves before it.
+        self._record_steps(wait=True)
+
+    def on_exception(self, trainer: pl.Trainer, task: pl.LightningModule, exception: BaseException) -> None:
+        if isinstance(exception, StopRequested | KeyboardInterrupt):
+            self._record_steps(wait=True)
 
     def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         self._progress(trainer, "validating")
@@ -170,6 +198,7 @@ class RunRecorder(RunCallback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         assert isinstance(task, MultiTask)
+        self._record_steps(wait=True)
         epoch = trainer.current_epoch + 1
         if not math.isfinite(task.epoch_metrics["val_loss"]):
             raise DivergedError(f"the validation loss is {task.epoch_metrics['val_loss']} after epoch {epoch}")
@@ -199,6 +228,15 @@ class RunRecorder(RunCallback):
         if missing:
             names = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
             yield f"left out, since they cannot be read any more: {names}; put them back before the next run"
+
+
+def _require_finite(figures: dict[str, float], step: int) -> None:
+    """DivergedError where a loss or a gradient of the step is not finite."""
+    for name, value in figures.items():
+        if not math.isfinite(value):
+            loss = name.endswith("loss")
+            what = f"the {name.replace('_', ' ')} is {value}" if loss else "the gradient is not finite"
+            raise DivergedError(f"{what} at step {step}")
 
 
 def _without_figures(line: str) -> str:
@@ -264,7 +302,8 @@ class KeepBestAndLast(RunCallback):
         # and a run stopped during validation repeats a single step.
         before_last = batch_idx + 2 == trainer.num_training_batches
         due = time.monotonic() - self._saved > self.SAVE_SECONDS and batch_idx + 1 < trainer.num_training_batches
-        if before_last or due:
+        # By the clock of the first process, as all must save together.
+        if before_last or ranks.largest(due and ranks.is_first()):
             self._save_last(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
@@ -274,11 +313,13 @@ class KeepBestAndLast(RunCallback):
             raise RunError(f"{self.metric}: no validation photo has what it needs; take another best_metric")
         if self._improved(value):
             self.best = value
-            epoch = trainer.current_epoch + 1
-            self._write_best(trainer, task, epoch)
-            self.run.update(best_epoch=epoch, best=task.epoch_metrics)
+            if ranks.is_first():
+                epoch = trainer.current_epoch + 1
+                self._write_best(trainer, task, epoch)
+                self.run.update(best_epoch=epoch, best=task.epoch_metrics)
         self._save_last(trainer)
-        keep_copy(self.run.last_file, self.run.last_epoch_file)
+        if ranks.is_first():
+            keep_copy(self.run.last_file, self.run.last_epoch_file)
 
     def _save_last(self, trainer: pl.Trainer) -> None:
         trainer.save_checkpoint(self.run.last_file)

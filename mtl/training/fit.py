@@ -1,24 +1,26 @@
 """A training run from its settings to its end: one readable page. Logging, saving and stopping listen to it."""
 
 import logging
-import os
 import platform
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping
 from pytorch_lightning.utilities.memory import is_oom_error
+from torch.utils._triton import has_triton
 
 from mtl.checkpoint import Checkpoint, read_checkpoint, read_pth, write_training_features
 from mtl.config import ModelConfig, TrainConfig
-from mtl.data.check import check_folder
-from mtl.data.dataset import PhotoDataset, make_loader
+from mtl.data.cache import PhotoCache, open_cache
+from mtl.data.check import check_folder, read_once
+from mtl.data.dataset import PhotoDataset, SeededBatches, hold_where_they_fit, make_loader
 from mtl.data.folder import DataFolder, read_folder, require_trainable
 from mtl.data.generate import MaskMaker, generate_masks, require_lesion_photos
 from mtl.device import choose_device, choose_precision
@@ -33,6 +35,7 @@ from mtl.errors import (
 )
 from mtl.files import is_full, keep_copy
 from mtl.model import MultiTaskNetwork
+from mtl.training import ranks
 from mtl.training.callbacks import (
     AtomicCheckpointIO,
     AveragedWeights,
@@ -57,7 +60,12 @@ CheckProgress = Callable[[int, int], None]  # (photos read, of how many)
 
 # What may differ from the run's own settings when it is resumed; anything else would be another run.
 # The learning rate and the clipping: for a run that diverged.
-CHANGEABLE_ON_RESUME = {"data_dir", "epochs", "device", "threads", "output_dir", "lr", "gradient_clip"}
+CHANGEABLE_ON_RESUME = {
+    "data_dir", "epochs", "device", "threads", "output_dir", "lr", "gradient_clip", "cache_dir", "cache_gb",
+    "compile",
+}  # fmt: skip
+
+COMPILED_STEPS = 10_000  # so many make up for the minutes that compiling takes
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,12 @@ class Job:
     resumed: bool = False
     weights: Checkpoint | None = None  # to begin from
     goes_on: bool = False  # from the weights' optimizer and epoch, too
+    cache: PhotoCache | None = None
+    listeners: tuple[Callback, ...] = ()  # to the training loop, besides those that keep the run's folder
+
+    def __getstate__(self) -> dict[str, Any]:
+        """As another process has it, which makes no masks, and a lock of its own."""
+        return {**self.__dict__, "make_mask": None, "lock": None}
 
 
 def train(
@@ -89,19 +103,28 @@ def train(
 
     resume: a run's folder goes on exactly where its last.ckpt stands, with its own settings where `config` is None;
     a .pth starts a new run from its weights, optimizer and epoch. overrides: settings to change in either case.
-    show_progress: bars in the terminal.
+    show_progress: bars in the terminal. Under torchrun each process calls this, and all of them train the one run.
     """
-    job = open_job(config, resume, overrides)
-    run_job(job, show_progress=show_progress, check_progress=check_progress)
-    return job.run
+    with ranks.joined():
+        job = open_job(config, resume, overrides)
+        run_job(job, show_progress=show_progress, check_progress=check_progress)
+        return job.run
 
 
 def open_job(
     config: TrainConfig | None = None, resume: str | Path | None = None, overrides: dict[str, Any] | None = None
 ) -> Job:
     """Check what can be checked without decoding a photo, then make or open the run's folder."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ConfigError(f"WORLD_SIZE: got {os.environ['WORLD_SIZE']}; one process trains, start it without torchrun")
+    ranks.require_joined()
+    with ranks.explained():
+        job = ranks.on_first(lambda: _open_job(config, resume, overrides))
+    if ranks.is_first():
+        return job
+    device = ranks.own_device(torch.device(job.device.type))
+    return replace(job, device=device, lock=DeviceLock(str(device)))
+
+
+def _open_job(config: TrainConfig | None, resume: str | Path | None, overrides: dict[str, Any] | None) -> Job:
     if resume is not None and not str(resume).endswith(".pth"):
         return _reopen_job(Run(resume), config, overrides or {})
     config = (config or TrainConfig()).replace(**(overrides or {}))
@@ -109,7 +132,7 @@ def open_job(
     start = weights.name if weights else choose_start(config.init)
     if weights is None and start not in BUILT_IN_STARTS:
         weights = read_checkpoint(start)
-    folder, device = _trainable_folder(config), choose_device(config.device)
+    folder, device = _trainable_folder(config), ranks.own_device(choose_device(config.device))
     if weights:
         _require_fit(weights, folder, config, goes_on=resume is not None)
     frozen_lite0 = is_frozen_lite0(start, config.freeze_backbone)
@@ -145,7 +168,7 @@ def _reopen_job(run: Run, config: TrainConfig | None, overrides: dict[str, Any])
             raise ConfigError(f"{name}: got {ours!r}, but the run has {theirs!r}; leave it, or start a new run")
     if config.epochs < status.epoch or (config.epochs == status.epoch and status.state == "finished"):
         raise ConfigError(f"epochs: got {config.epochs}, but {run.name} has {status.epoch} already; take more")
-    folder, device, saved = _trainable_folder(config), choose_device(config.device), run.settings
+    folder, device, saved = _trainable_folder(config), ranks.own_device(choose_device(config.device)), run.settings
     if folder.digest() != saved["data_digest"]:
         raise RunError(f"{run.name}: its photos, labels or split have changed; put them back, or start a new run")
     start, activation, make_mask = saved["start"], saved["model"]["activation"], mask_maker(config)
@@ -154,6 +177,11 @@ def _reopen_job(run: Run, config: TrainConfig | None, overrides: dict[str, Any])
 
 
 def _trainable_folder(config: TrainConfig) -> DataFolder:
+    if config.batch_size < ranks.size():
+        raise ConfigError(
+            f"batch_size: got {config.batch_size} for {ranks.size()} processes, which share each batch; take a larger "
+            "one, or fewer processes"
+        )
     folder = read_folder(config)
     require_trainable(folder, config)
     require_lesion_photos(folder, config)
@@ -201,19 +229,47 @@ def _settings(job: Job) -> dict[str, Any]:
 
 def run_job(job: Job, *, show_progress: bool = False, check_progress: CheckProgress | None = None) -> None:
     """Train to the end, or to a stop; the run's folder says how it went, also where this raises."""
-    run, threads = job.run, torch.get_num_threads()
+    threads = torch.get_num_threads()
     try:
-        with _logged_to(run), _end_noted(run):
-            _check_data(job, check_progress)
-            job = _with_generated_masks(job)
+        with _told(job.run):
             try:
-                _fit(job, _prepare(job), show_progress)
+                with ranks.explained():
+                    _take_device(job)
+                    job = replace(job, cache=open_cache(job.config, job.folder.path))
+                    job = replace(job, folder=ranks.on_first(partial(_ready_folder, job, check_progress)))
+                    _fit(job, _prepare(job), show_progress)
             except DivergedError as error:
-                raise _taken_back(job, error) from error
-            _keep_training_features(job)
+                raise _taken_back(job, error) if ranks.is_first() else error from error
+            if ranks.is_first():
+                _keep_training_features(job)
     finally:
         torch.set_num_threads(threads)
         job.lock.release()
+
+
+@contextmanager
+def _told(run: Run) -> Iterator[None]:
+    """The first process writes into the run's folder what happens, and how it ends."""
+    if ranks.is_first():
+        with _logged_to(run), _end_noted(run):
+            yield
+    else:
+        with suppress(StopRequested):
+            yield
+
+
+def _take_device(job: Job) -> None:
+    """Lock what the first process has not locked: each GPU, and the CPUs of other machines."""
+    if not ranks.is_first() and (job.device.type == "cuda" or ranks.local_rank() == 0):
+        job.lock.acquire()
+        job.lock.note(job.run.path)
+    ranks.largest(0)  # a refusal is told to all before the data are read
+
+
+def _ready_folder(job: Job, check_progress: CheckProgress | None) -> DataFolder:
+    """The photos that are trained with, every one of them read once."""
+    _check_data(job, check_progress)
+    return _with_generated_masks(job).folder
 
 
 @contextmanager
@@ -282,7 +338,7 @@ def _check_data(job: Job, progress: CheckProgress | None) -> None:
         if progress:
             progress(done, total)
 
-    report = check_folder(job.folder, step)
+    report = check_folder(job.folder, step, job.cache)
     report.require_readable()
     job.run.update(warnings=report.warnings)
     for warning in report.warnings:
@@ -295,6 +351,8 @@ def _progress(run: Run, what: str) -> CheckProgress:
     def step(done: int, total: int) -> None:
         if run.stop_file.exists():
             raise StopRequested
+        if ranks.asked_to_end():
+            raise KeyboardInterrupt
         if done % 50 == 1:
             run.update(message=f"{what}: {done} of {total}")
 
@@ -307,7 +365,10 @@ def _with_generated_masks(job: Job) -> Job:
         return job
     into, show = job.run.path / "generated_masks", _progress(job.run, "making masks")
     folder = generate_masks(job.folder, job.config, into, job.make_mask, show)
-    log.info("%d masks generated", sum(sample.mask_is_generated for sample in folder.train))
+    generated = [sample for sample in folder.train if sample.mask_is_generated]
+    log.info("%d masks generated", len(generated))
+    if job.cache:
+        read_once(generated, _progress(job.run, "reading the generated masks"), job.cache)
     job = replace(job, folder=folder)
     job.run.write_config(_settings(job))
     return job
@@ -321,18 +382,56 @@ def _prepare(job: Job) -> MultiTask:
     network = MultiTaskNetwork(_model_config(job)).to(memory_format=torch.channels_last)
     if job.weights:
         load_checkpoint(network, job.weights)
-    elif not job.resumed:
+    elif not job.resumed and ranks.is_first():
         load_start(network, job.start)
+    ranks.copy_from_first([network])
+    if _is_compiled(job):
+        # In place, so that the names of the weights stay and copies are not compiled; part by part, so that what the
+        # encoder gives stays what both losses' gradients are measured on.
+        for part in network.children():
+            part.compile()
     log.info("starting weights: %s; %d + %d photos", job.start, len(job.folder.train), len(job.folder.val))
     return MultiTask(network, job.config, job.weights.optimizer if job.weights and job.goes_on else None)
 
 
+def _is_compiled(job: Job) -> bool:
+    if job.config.compile != "auto":
+        return job.config.compile == "on"
+    steps = job.config.epochs * len(job.folder.train) // (job.config.batch_size * job.config.accumulate)
+    # Triton writes the kernels; without it there are none for a GPU.
+    return job.device.type == "cuda" and has_triton() and steps >= COMPILED_STEPS
+
+
+@contextmanager
+def _compiling(job: Job) -> Iterator[None]:
+    """What cannot be compiled is computed without, unless compiling was asked for: then it is a ConfigError."""
+    if not _is_compiled(job):
+        yield
+        return
+    from torch._dynamo import config  # seconds to import
+    from torch._dynamo.exc import TorchDynamoException
+
+    try:
+        with config.patch(suppress_errors=job.config.compile == "auto"):
+            yield
+    except TorchDynamoException as error:
+        log.info("the network cannot be compiled", exc_info=True)
+        raise ConfigError(
+            f"compile: got on, but this machine cannot compile the network ({type(error).__name__}); take off"
+        ) from error
+
+
 def _fit(job: Job, task: MultiTask, show_progress: bool) -> None:
     run, config, model_config = job.run, job.config, task.network.config
-    train_photos = PhotoDataset(job.folder.train, model_config, config.generated_mask_weight)
+    train_photos = PhotoDataset(job.folder.train, model_config, config.generated_mask_weight, job.cache)
+    val_photos = PhotoDataset(job.folder.val, model_config, cache=job.cache)
+    if job.device.type == "cuda":
+        hold_where_they_fit([train_photos, val_photos], job.device, torch.cuda.mem_get_info(job.device)[0])
     # A step takes all that is accumulated; the task cuts it into parts.
-    train_loader = make_loader(train_photos, config.batch_size * config.accumulate, seed=config.seed)
-    val_loader = make_loader(PhotoDataset(job.folder.val, model_config), config.batch_size, seed=None)
+    train_loader = make_loader(train_photos, config.batch_size * config.accumulate, seed=config.seed, device=job.device)
+    val_loader = make_loader(val_photos, config.batch_size, seed=None, device=job.device)
+    for loader in (train_loader, val_loader):
+        cast(SeededBatches, loader.sampler).keep_share(ranks.rank(), ranks.size())
     if job.resumed:
         state = read_pth(run.last_file)
         if "halvings" not in state:
@@ -340,13 +439,13 @@ def _fit(job: Job, task: MultiTask, show_progress: bool) -> None:
                 f"{run.name}: an earlier version wrote its last.ckpt; start a new run from its weights "
                 f"(--resume {run.best_file})"
             )
-        run.cut_back(state["global_step"])
+        if ranks.is_first():
+            run.cut_back(state["global_step"])
         sampler: Any = train_loader.sampler
         sampler.first_step = state["steps_into_epoch"]
     trainer = pl.Trainer(
         max_epochs=config.epochs,
-        accelerator="gpu" if job.device.type == "cuda" else job.device.type,
-        devices=[job.device.index or 0] if job.device.type == "cuda" else 1,
+        **_devices(job.device),
         precision=choose_precision(config.precision, job.device),
         callbacks=_callbacks(job),
         plugins=[AtomicCheckpointIO()],
@@ -358,17 +457,38 @@ def _fit(job: Job, task: MultiTask, show_progress: bool) -> None:
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )
+    if ranks.size() > 1:
+        # It would wait for the GPU at every step to tell a signal, and not mind that a process is gone.
+        loop: Any = trainer.fit_loop.epoch_loop
+        loop._broadcast_sigterm_tensor = lambda: None
     if job.weights and job.goes_on:
         _count_epochs_from(trainer, job.weights.epoch)
-    run.update(message="", state="training")
-    with warnings.catch_warnings():
+    if ranks.is_first():
+        run.update(message="", state="training")
+    with warnings.catch_warnings(), _compiling(job):
         # The dataset decodes in threads, which is what this asks worker processes for.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
         warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=DeprecationWarning)
         # The sampler begins at the right step, which Lightning cannot know.
         warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
+        # The task has the figures of all processes already.
+        warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
         trainer.fit(task, train_loader, val_loader, ckpt_path=run.last_file if job.resumed else None)
+
+
+def _devices(device: torch.device) -> dict[str, Any]:
+    """Lightning's Trainer on this device, or on those of all processes."""
+    accelerator = "gpu" if device.type == "cuda" else device.type
+    if ranks.size() == 1:
+        return {"accelerator": accelerator, "devices": [device.index or 0] if device.type == "cuda" else 1}
+    here = ranks.local_size()
+    return {
+        "accelerator": accelerator,
+        "devices": here,
+        "num_nodes": ranks.size() // here,
+        "strategy": ranks.SummedByHand(),
+    }
 
 
 def _count_epochs_from(trainer: pl.Trainer, epoch: int) -> None:
@@ -377,10 +497,12 @@ def _count_epochs_from(trainer: pl.Trainer, epoch: int) -> None:
 
 
 def _callbacks(job: Job) -> list[Callback]:
-    run, config = job.run, job.config
+    """In the order in which they listen. What shows the run to people is the first process's alone."""
+    run, config, first = job.run, job.config, ranks.is_first()
     first_epoch = job.weights.epoch if job.weights and job.goes_on else 0
-    averaging = [AveragedWeights(decay=config.ema_decay)] if config.ema_decay else []
-    callbacks: list[Callback] = [*averaging, RunRecorder(run, first_epoch), SamplePredictions(run)]
+    callbacks: list[Callback] = [AveragedWeights(decay=config.ema_decay)] if config.ema_decay else []
+    if first:
+        callbacks += [RunRecorder(run, first_epoch), SamplePredictions(run)]
     if config.early_stopping_patience:
         mode = "max" if config.best_metric in HIGHER_IS_BETTER else "min"
         patience = config.early_stopping_patience
@@ -388,7 +510,10 @@ def _callbacks(job: Job) -> list[Callback]:
         callbacks.append(
             EarlyStopping(config.best_metric, mode=mode, patience=patience, check_on_train_epoch_end=False)
         )
-    return [*callbacks, KeepBestAndLast(run, config.best_metric), TensorBoardCurves(run), StopOnRequest(run)]
+    callbacks.append(KeepBestAndLast(run, config.best_metric))
+    if first:
+        callbacks.append(TensorBoardCurves(run))
+    return [*callbacks, StopOnRequest(run), *job.listeners]
 
 
 def _keep_training_features(job: Job) -> None:

@@ -4,13 +4,15 @@ import gc
 import logging
 import threading
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from mtl.config import TrainConfig
 from mtl.errors import MtlError, RunError
-from mtl.training.fit import Job, open_job, run_job
 from mtl.training.run import Run, list_runs
+
+# Loaded with the first run that is started: torch and Lightning take seconds, and what runs there are is asked before.
+if TYPE_CHECKING:
+    from mtl.training.fit import Job
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +33,8 @@ class JobManager:
 
         Raises MtlError before anything starts; where another run has this process or the device, it names that run.
         """
+        from mtl.training.fit import open_job
+
         with self._lock:
             self._require_idle()
             # After a divergence, what diverged would diverge again.
@@ -66,7 +70,11 @@ class JobManager:
             self._thread.join(seconds)
 
 
-def _train(job: Job) -> None:
+def _train(job: "Job") -> None:
+    import torch
+
+    from mtl.training.fit import run_job
+
     try:
         run_job(job)
     except MtlError:

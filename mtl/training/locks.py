@@ -78,6 +78,10 @@ class DeviceLock:
     def hold(self, run: Path) -> None:
         """Note the run's folder as what trains here. RunError where another process trains that run."""
         self._run_lock = _locked(run)
+        self.note(run)
+
+    def note(self, run: Path) -> None:
+        """Note the run's folder as what trains here."""
         note = Note(str(run.resolve()), *this_process(), since=time.time())
         # A courtesy to whoever is refused: a full disk must not end the run here.
         with suppress(OSError):

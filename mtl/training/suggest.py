@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-
-import torch
+from typing import TYPE_CHECKING
 
 from mtl.config import TrainConfig
 from mtl.data.folder import DataFolder
+
+if TYPE_CHECKING:
+    import torch
 
 FEW_PHOTOS = 1000
 FEW_VALIDATION_PHOTOS = 50
@@ -27,7 +29,7 @@ class Suggestion:
     reason: str
 
 
-def suggest(folder: DataFolder, device: torch.device) -> list[Suggestion]:
+def suggest(folder: DataFolder, device: "torch.device") -> list[Suggestion]:
     """At most one suggestion a setting, each other than the default; all of them may be taken together."""
     return [
         *_for_few_photos(folder),
@@ -63,7 +65,7 @@ def _batch_size(folder: DataFolder) -> Iterator[Suggestion]:
         yield Suggestion("batch_size", size, f"{photos} training photos make few steps an epoch otherwise")
 
 
-def _length(folder: DataFolder, device: torch.device) -> Iterator[Suggestion]:
+def _length(folder: DataFolder, device: "torch.device") -> Iterator[Suggestion]:
     """Fewer epochs where they would take too long, and a patience that fits them and the validation photos."""
     hours = _hours(folder) if device.type == "cpu" else 0.0
     if hours > CPU_HOURS:

@@ -1,7 +1,8 @@
 """What is learned in a step and what is measured in an epoch, as Lightning calls it; no files here."""
 
 import logging
-from typing import Any
+from itertools import chain
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytorch_lightning as pl
@@ -13,10 +14,11 @@ from torch import Tensor
 from mtl.config import IMAGENET_MEAN, IMAGENET_STD, ModelConfig, TrainConfig
 from mtl.data.augment import augment
 from mtl.data.dataset import Batch
-from mtl.errors import DivergedError, MemoryLimitError
-from mtl.losses import LossSums, balancing_weights, multitask_sums, target_counts
+from mtl.errors import MemoryLimitError
+from mtl.losses import TASKS, LossSums, balancing_weights, multitask_sums, target_counts
 from mtl.metrics import accuracy, balanced_accuracy, confusion_matrix, dice_jaccard, overlap_counts, predicted_ids
 from mtl.model import MultiTaskNetwork
+from mtl.training import ranks
 from mtl.training.balance import LossBalance, upgrad_backward
 from mtl.training.optimizer import lr_factor, make_optimizer, restore_optimizer
 
@@ -34,14 +36,31 @@ class EpochLoss:
         self.sums = torch.zeros(4, dtype=torch.float64)
 
     def add(self, sums: LossSums) -> None:
-        parts = torch.stack([sums.classification, sums.classified, sums.segmentation, sums.segmented])
-        # On the CPU: Apple's GPUs have no double precision.
-        self.sums += parts.detach().cpu().double()
+        parts = torch.stack([sums.classification, sums.classified, sums.segmentation, sums.segmented]).detach()
+        # Where they are, so that nobody waits for them; but Apple's GPUs have no double precision.
+        device = torch.device("cpu") if parts.device.type == "mps" else parts.device
+        self.sums = self.sums.to(device) + parts.to(device).double()
+
+    def add_up(self) -> None:
+        """Over all processes, each of which has added its own photos."""
+        self.sums = ranks.add_up(self.sums.cpu())
 
     def means(self) -> tuple[float, float]:
         """(classification, segmentation); 0 where no sample had the target."""
         classification, classified, segmentation, segmented = self.sums.tolist()
         return classification / max(classified, 1), segmentation / max(segmented, 1)
+
+
+class Counts(NamedTuple):
+    """Of the photos of one step, over all parts and processes."""
+
+    photos: int
+    classified: int  # those with a target of the class loss
+    segmented: int
+
+    def having(self, task: str) -> int:
+        """The photos that have a target of this one of TASKS."""
+        return self[1 + TASKS.index(task)]
 
 
 class MultiTask(pl.LightningModule):
@@ -51,6 +70,9 @@ class MultiTask(pl.LightningModule):
     The step is optimised by hand: a batch is cut into parts whose gradients are added up, all divided by the numbers
     of targets in the whole batch, so that its loss is the same in however many parts it fits into the memory. (While
     training, BatchNorm normalises each part by its own statistics.)
+    Several processes share each batch, whose loss and gradient are the same as in one. BatchNorm's running statistics
+    are averaged over them in every step, each process counting by its photos: so all have the same weights and
+    statistics after it, and whichever is saved or validated is that of all.
     """
 
     def __init__(self, network: MultiTaskNetwork, config: TrainConfig, optimizer_state: dict[str, Any] | None = None):
@@ -76,6 +98,8 @@ class MultiTask(pl.LightningModule):
         self.epoch_metrics: dict[str, float] = {}
         self._plateau: torch.optim.lr_scheduler.ReduceLROnPlateau | None = None
         self._plateau_state: dict[str, Any] | None = None
+        self._statistics: list[list[Tensor]] = []  # of BatchNorm, before the step
+        self.counts = Counts(0, 0, 0)  # of the step
 
     # ---- what is frozen
 
@@ -100,8 +124,10 @@ class MultiTask(pl.LightningModule):
 
     def forward(self, photos: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Photos (N, 3, S, S) float in 0..1."""
-        normalised = (photos - self.mean) / self.std
-        return self.network(normalised.contiguous(memory_format=torch.channels_last))
+        # Written as the network reads it: to reorder it afterwards would be one pass more.
+        normalised = torch.empty_like(photos, memory_format=torch.channels_last)
+        torch.sub(photos, self.mean, out=normalised)
+        return self.network(normalised.div_(self.std))
 
     def losses(self, class_logits: Tensor, seg_logits: Tensor, batch: Batch, masks: Tensor) -> LossSums:
         """Masks (N, 1, S, S) are averaged down to the logits' size: a pixel half covered has the target 0.5."""
@@ -123,49 +149,94 @@ class MultiTask(pl.LightningModule):
         """The loss that is reported, of the two means: weighted as configured, however it is balanced."""
         return self.config.classification_weight * classification + self.config.segmentation_weight * segmentation
 
+    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        if self.trainer.training:
+            # While it is on the host: what a GPU counts would have to be waited for.
+            self.counts = self.count(batch)
+        return batch
+
+    def count(self, batch: Batch) -> Counts:
+        """What this process's part of a batch and those of the others have in all."""
+        here = [0, 0, 0]
+        if len(batch):
+            trained = torch.tensor(self.network.config.trained)
+            here = [len(batch), *map(int, target_counts(batch.targets, batch.has_mask, trained))]
+        return Counts(*ranks.add_up(torch.tensor(here)).tolist())
+
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor] | None:
-        if not len(batch):  # every photo of it has vanished
+        if not self.counts.photos:  # every photo of it has vanished
             return None
         optimizer: Any = self.optimizers()
-        statistics = [buffer.clone() for buffer in self.network.buffers()]
+        self._keep_statistics()
         while True:
             try:
                 # The dropout of a step: the same after a resume as without one.
                 torch.manual_seed(self._step_seed(batch_idx))
-                sums, pulls = self._backward(batch, probe=batch_idx % PROBE_STEPS == 0)
+                sums, pulls = self._backward(batch, self.counts, probe=batch_idx % PROBE_STEPS == 0)
                 break
             # torch raises several kinds where the memory is too small; is_oom_error knows them.
             except RuntimeError as error:
                 self._halve(error, len(batch))
                 # BatchNorm has counted the parts before the one that failed.
-                for buffer, before in zip(self.network.buffers(), statistics, strict=True):
-                    buffer.copy_(before)
+                self._restore_statistics()
+        sums = self._added_up(sums, len(batch))
         norms = self._clip_gradients()
         optimizer.step()
         self.train_loss.add(sums)
         return self._outputs(sums) | pulls | norms
 
-    def _step_seed(self, batch_idx: int) -> int:
-        seeds = np.random.SeedSequence((self.config.seed, self.current_epoch, batch_idx)).generate_state(1)
-        return int(seeds[0])
+    def _buffers_by_kind(self) -> list[list[Tensor]]:
+        buffers = list(self.network.buffers())
+        return [[b for b in buffers if b.is_floating_point()], [b for b in buffers if not b.is_floating_point()]]
 
-    def _backward(self, batch: Batch, *, probe: bool) -> tuple[LossSums, dict[str, Tensor]]:
-        """Add the gradients of the batch, part by part; its sums, and how hard each task pulls where `probe`."""
-        counts = target_counts(batch.targets, batch.has_mask, self.trained)
-        total, pulls = None, {}
+    def _keep_statistics(self) -> None:
+        if not self._statistics:
+            self._statistics = [[buffer.clone() for buffer in kind] for kind in self._buffers_by_kind()]
+            return
+        for kept, buffers in zip(self._statistics, self._buffers_by_kind(), strict=True):
+            torch._foreach_copy_(kept, buffers)
+
+    def _restore_statistics(self) -> None:
+        for kept, buffers in zip(self._statistics, self._buffers_by_kind(), strict=True):
+            torch._foreach_copy_(buffers, kept)
+
+    def _step_seed(self, batch_idx: int) -> int:
+        """Not the same for two processes, whose photos differ; the first one's is that of a process alone."""
+        entropy = (self.config.seed, self.current_epoch, batch_idx, ranks.rank())
+        return int(np.random.SeedSequence(entropy).generate_state(1)[0])
+
+    def _backward(self, batch: Batch, counts: Counts, *, probe: bool) -> tuple[LossSums, dict[str, Tensor]]:
+        """Add the gradients of the batch, part by part; its sums, and how hard each task pulls where `probe`.
+
+        counts: of the whole step, of which this process may have a part of the photos only, or none.
+        """
+        tasks, total = self._tasks(counts), self._no_sums()
+        pulls: dict[str, Tensor] = {}
+        if not len(batch):
+            self.zero_grad()
+            self._backward_part({task: torch.zeros((), device=self.device) for task in tasks}, 0.0)
+            return total, pulls
         for number, part in enumerate(batch.parts(self.config.accumulate * 2**self.halvings)):
             sums, features = self._forward_part(part)
             if number == 0:
                 # Not before: the heap would shrink and grow again, a fifth of a step's time on the CPU.
                 self.zero_grad()
-            total = sums.detached() if total is None else total + sums.detached()
-            losses = self._weighted_losses(sums, counts)
+            total = sums.detached() if number == 0 else total + sums.detached()
+            losses = self._weighted_losses(sums, counts, tasks)
             if probe and number == 0 and not self.encoder_is_frozen:
                 # A part without a target of a task says nothing about its pull.
                 pulls = self._pulls({task: losses[task] for task in losses if sums.counts()[task]}, features)
-            self._backward_part(losses, len(part) / len(batch))
-        assert total is not None
+            self._backward_part(losses, len(part) / counts.photos)
         return total, pulls
+
+    def _tasks(self, counts: Counts) -> list[str]:
+        """Those that are to be learned and that a photo of the step has a target of."""
+        weights = dict(zip(TASKS, (self.config.classification_weight, self.config.segmentation_weight), strict=True))
+        return [task for task in TASKS if weights[task] and counts.having(task)]
+
+    def _no_sums(self) -> LossSums:
+        zero = torch.zeros((), device=self.device)
+        return LossSums(zero, zero, zero, zero)
 
     def _forward_part(self, part: Batch) -> tuple[LossSums, Tensor]:
         photos, masks = augment(
@@ -174,27 +245,17 @@ class MultiTask(pl.LightningModule):
         class_logits, seg_logits, features = self(photos)
         return self.losses(class_logits, seg_logits, part, masks), features
 
-    def _weighted_losses(self, sums: LossSums, counts: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-        """Task -> a part's share of the batch's loss, weighted as it is balanced now.
-
-        Only tasks that are to be learned and that a photo of the batch has a target of.
-        """
-        losses = {}
-        weights = self.balance.weights()
-        configured = (self.config.classification_weight, self.config.segmentation_weight)
-        for number, (task, value) in enumerate(sums.by_task().items()):
-            if not torch.isfinite(value):
-                raise DivergedError(f"the {task} loss is {value.item()} at step {self.trainer.global_step + 1}")
-            if configured[number] and counts[number]:
-                losses[task] = weights[number] * value / counts[number]
-        return losses
+    def _weighted_losses(self, sums: LossSums, counts: Counts, tasks: list[str]) -> dict[str, Tensor]:
+        """Task -> a part's share of the step's loss, weighted as it is balanced now."""
+        weights, by_task = self.balance.weights(), sums.by_task()
+        return {task: weights[TASKS.index(task)] * by_task[task] / counts.having(task) for task in tasks}
 
     def _backward_part(self, losses: dict[str, Tensor], share: float) -> None:
         network = self.network
         if self.config.balancing == "upgrad":
             heads = [*network.classification_head.parameters(), *network.segmentation_head.parameters()]
             upgrad_backward(list(losses.values()), list(network.encoder.parameters()), heads)
-        elif losses:
+        elif share and losses:
             self.manual_backward(torch.stack(list(losses.values())).sum() + share * self.balance.penalty(losses))
 
     @staticmethod
@@ -229,6 +290,45 @@ class MultiTask(pl.LightningModule):
             "same loss; a smaller batch_size or image_size is quicker"
         )
 
+    def _added_up(self, sums: LossSums, photos: int) -> LossSums:
+        """Gradients and sums of a step over all processes, of which this one has `photos`; BatchNorm's mean of them.
+
+        A part of the network that learns has a gradient in all of them then, if only 0, so that none is left behind.
+        """
+        if ranks.size() == 1:
+            return sums
+        gradients, statistics = self._gradients(), self._moving_statistics()
+        losses = torch.stack([sums.classification, sums.segmentation])
+        averaged = [photos / self.counts.photos * held for held in statistics]
+        held = torch.cat([tensor.flatten() for tensor in (*gradients, *averaged, losses)])
+        targets = [*gradients, *statistics, losses]
+        pieces = ranks.add_up(held).split([target.numel() for target in targets])
+        torch._foreach_copy_(targets, [piece.view(t.shape) for piece, t in zip(pieces, targets, strict=True)])
+        classified, segmented = (losses.new_full((), n) for n in (self.counts.classified, self.counts.segmented))
+        return LossSums(losses[0], classified, losses[1], segmented)
+
+    def _gradients(self) -> list[Tensor]:
+        """Those of all parameters that learn in this step and are not yet added up."""
+        network, tasks = self.network, self._tasks(self.counts)
+        heads = dict(zip(TASKS, (network.classification_head, network.segmentation_head), strict=True))
+        modules: list[torch.nn.Module] = [heads[task] for task in tasks]
+        # UPGrad's shared gradient is that of all processes already.
+        if tasks and not self.encoder_is_frozen and self.config.balancing != "upgrad":
+            modules.append(network.encoder)
+        if tasks:
+            modules.append(self.balance)
+        parameters = [parameter for module in modules for parameter in module.parameters()]
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        return [parameter.grad for parameter in parameters if parameter.grad is not None]
+
+    def _moving_statistics(self) -> list[Tensor]:
+        """The running means and variances that this step has moved."""
+        norms = [module for module in self.network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+        moved = [held for norm in norms if norm.training for held in (norm.running_mean, norm.running_var)]
+        return [held for held in moved if held is not None]
+
     def _clip_gradients(self) -> dict[str, Tensor]:
         """The gradient norm of each part of the network before it is clipped."""
         gradients = {
@@ -238,10 +338,8 @@ class MultiTask(pl.LightningModule):
         norms = {name: torch.nn.utils.get_total_norm(held) for name, held in gradients.items() if held}
         if not norms:  # no photo of the batch has a target
             return {}
-        total = torch.linalg.vector_norm(torch.stack(list(norms.values())))
-        if not torch.isfinite(total):
-            raise DivergedError(f"the gradient is not finite at step {self.trainer.global_step + 1}")
         if self.config.gradient_clip:
+            total = torch.linalg.vector_norm(torch.stack(list(norms.values())))
             torch.nn.utils.clip_grads_with_norm_(self.network.parameters(), self.config.gradient_clip, total)
         return {f"gradient_norm_{name}": norm for name, norm in norms.items()}
 
@@ -249,9 +347,9 @@ class MultiTask(pl.LightningModule):
         classification, segmentation = sums.means()
         outputs = {"loss": self.weighted(classification, segmentation)}
         # A batch without a label or a mask has no such loss; 0 would pull the curves down.
-        if sums.classified:
+        if self.counts.classified:
             outputs["classification_loss"] = classification
-        if sums.segmented:
+        if self.counts.segmented:
             outputs["segmentation_loss"] = segmentation
         if self.config.balancing == "uncertainty":
             learned = self.balance.weights().detach()
@@ -317,14 +415,13 @@ class MultiTask(pl.LightningModule):
         masks = batch.masks / 255
         class_logits, seg_logits, _ = self(batch.photos / 255)
         self.val_loss.add(self.losses(class_logits, seg_logits, batch, masks))
-        self._class_logits.append(class_logits.float().cpu())
-        self._targets.append(batch.targets.cpu())
+        self._class_logits.append(class_logits.float())
+        self._targets.append(batch.targets)
         predicted = F.interpolate(seg_logits.float(), masks.shape[-2:], mode="bilinear") >= 0
-        counts = overlap_counts(predicted[batch.has_mask], masks[batch.has_mask] > 0.5).cpu()
-        # Dice and Jaccard say nothing about a photo without a lesion.
-        self._overlaps.append(counts[counts[:, 2] > 0])
+        self._overlaps.append(overlap_counts(predicted, masks > 0.5))
 
     def on_validation_epoch_end(self) -> None:
+        self._gather_validation()
         train_parts, val_parts = self.train_loss.means(), self.val_loss.means()
         metrics: dict[str, float | None] = {"lr": self.lr}
         for side, parts in (("train", train_parts), ("val", val_parts)):
@@ -336,6 +433,14 @@ class MultiTask(pl.LightningModule):
         if self._plateau is not None:
             self._plateau.step(self.epoch_metrics["val_loss"])
 
+    def _gather_validation(self) -> None:
+        """What all processes have seen, each in its part of the photos: so all of them have the same figures."""
+        held = (self._class_logits, self._targets, self._overlaps)
+        here = [[part.cpu() for part in parts] for parts in held]
+        of_all = zip(*ranks.gathered(here), strict=True)
+        self._class_logits, self._targets, self._overlaps = (list(chain(*parts)) for parts in of_all)
+        self.val_loss.add_up()
+
     def _validation_scores(self) -> dict[str, float | None]:
         confusion, within = self._confusion(within_groups=False), self._confusion(within_groups=True)
         scores = {"val_accuracy": accuracy(confusion), "val_balanced_accuracy": balanced_accuracy(confusion)}
@@ -343,6 +448,8 @@ class MultiTask(pl.LightningModule):
             part = within[ids.start : ids.stop, ids.start : ids.stop]
             scores[f"val_balanced_accuracy_{group.replace(' ', '_')}"] = balanced_accuracy(part)
         overlaps = torch.cat(self._overlaps)
+        # Dice and Jaccard say nothing about a photo without a lesion.
+        overlaps = overlaps[overlaps[:, 2] > 0]
         if len(overlaps):
             dice, jaccard = dice_jaccard(overlaps)
             scores |= {"val_dice": dice.mean().item(), "val_jaccard": jaccard.mean().item()}

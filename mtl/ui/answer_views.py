@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 from html import escape
+from typing import TYPE_CHECKING
 
-from mtl.analysis.compare import Comparison
-from mtl.analysis.lesion import MIN_AREA_RATIO, Lesion, MaskMeasures
 from mtl.analysis.predict import GroupAnswer
 from mtl.analysis.record import Record
 from mtl.analysis.table import has_mask
@@ -12,6 +11,10 @@ from mtl.analysis.words import capitalised, doubts, group_words, quality_words, 
 from mtl.ui.desk import DeskPhoto
 from mtl.ui.texts import Words
 from mtl.ui.views import message
+
+if TYPE_CHECKING:
+    from mtl.analysis.compare import Comparison
+    from mtl.analysis.lesion import Lesion, MaskMeasures
 
 MAX_LESIONS = 8
 
@@ -67,6 +70,8 @@ def _named(group: GroupAnswer, name_confidence: float, t: Words) -> str:
 
 def lesion_words(record: Record, t: Words) -> str:
     """ "2 lesions, 4.2 % of the photo", or why there is none."""
+    from mtl.analysis.lesion import MIN_AREA_RATIO
+
     measures = record.measures
     if not has_mask(record):
         return t("mask not trained")
@@ -168,7 +173,7 @@ def _totals(record: Record, t: Words) -> list[str]:
     return said
 
 
-def _lesion_row(lesion: Lesion, record: Record, t: Words) -> str:
+def _lesion_row(lesion: "Lesion", record: Record, t: Words) -> str:
     mm = record.scale.mm_per_px if record.scale else 1.0
     digits = 1 if record.scale else 0
     cells = [
@@ -231,7 +236,7 @@ def _facts(rows: list[tuple[str, str]]) -> str:
 # ---- two photos
 
 
-def comparison_card(result: Comparison, photos: Sequence[tuple[str, str]], t: Words) -> str:
+def comparison_card(result: "Comparison", photos: Sequence[tuple[str, str]], t: Words) -> str:
     """Two photos, (name, data URL) each, side by side, and what has changed from the first to the second."""
     figures = "".join(
         f'<figure><img alt="{escape(name)}" src="{url}"><figcaption>{escape(name)}</figcaption></figure>'
@@ -244,7 +249,7 @@ def comparison_card(result: Comparison, photos: Sequence[tuple[str, str]], t: Wo
     )
 
 
-def _changes(result: Comparison, t: Words) -> list[tuple[str, str]]:
+def _changes(result: "Comparison", t: Words) -> list[tuple[str, str]]:
     rows = []
     if result.areas and result.diameters:
         areas = [f"{t.number(a, 1)} mm²" if result.in_mm else t.percent(a, 1) for a in result.areas]
@@ -290,7 +295,7 @@ def progress(done: int, total: int, seconds_left: float | None, t: Words) -> str
     )
 
 
-def lesion_marks(measures: MaskMeasures) -> list[dict[str, int]]:
+def lesion_marks(measures: "MaskMeasures") -> list[dict[str, int]]:
     """Where the page writes the lesions' numbers, in pixels of the photo."""
     return [
         {"number": lesion.number, "top": lesion.box[0], "left": lesion.box[1], "right": lesion.box[3]}

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from mtl.api import DEFAULT_CHECKPOINT
+from mtl.model_files import DEFAULT_CHECKPOINT
 from mtl.place import Place
 from mtl.training.jobs import JobManager
 from mtl.ui import views

@@ -12,7 +12,6 @@ from mtl.config import TrainConfig
 from mtl.data.archive import unpack_photos
 from mtl.data.demo import write_demo_data
 from mtl.data.folder import DataFolder, read_folder, require_trainable
-from mtl.data.generate import require_lesion_photos
 from mtl.device import choose_device
 from mtl.errors import CheckpointError, ConfigError, DataError, MtlError
 from mtl.ui.checks import DataChecks
@@ -94,6 +93,8 @@ def why_not(config: TrainConfig, checks: DataChecks) -> str | None:
 
     Nothing is decoded: unreadable files count where a check of the folder as it is now has found them.
     """
+    from mtl.data.generate import require_lesion_photos  # with scipy and scikit-image, for which the page does not wait
+
     try:
         choose_device(config.device)
         folder = read_folder(config)

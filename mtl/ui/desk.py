@@ -18,18 +18,15 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import psutil
 from PIL import Image
 
-from mtl.analysis.bundle import BundleItem
-from mtl.analysis.judge import judge
-from mtl.analysis.overlay import draw_overlay
 from mtl.analysis.predict import NAME_CONFIDENCE, Analysis
 from mtl.analysis.record import Record, Scale, scale_from_ruler
 from mtl.analysis.table import Failure
-from mtl.api import MultiTaskModel
 from mtl.errors import ConfigError, PhotoError
 from mtl.photo import (
     MAX_FILE_BYTES,
@@ -41,6 +38,11 @@ from mtl.photo import (
     too_large,
 )
 from mtl.ui.texts import Words
+
+# Loaded with the first photo: it takes seconds, and the page is shown before.
+if TYPE_CHECKING:
+    from mtl.analysis.bundle import BundleItem
+    from mtl.api import MultiTaskModel
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +109,7 @@ class Desk:
                 shutil.copyfile(file, photo.path)
             self.photos.append(photo)
 
-    def analyse_waiting(self, model: MultiTaskModel, model_name: str) -> Iterator[int]:
+    def analyse_waiting(self, model: "MultiTaskModel", model_name: str) -> Iterator[int]:
         """Analyse what waits, one by one, and tell each number when its answer is there; ends when it is stopped.
 
         Ends at once where an analysis is already running: that one takes up what was added.
@@ -125,7 +127,7 @@ class Desk:
         finally:
             self._lock.release()
 
-    def _answer(self, photo: DeskPhoto, model: MultiTaskModel, model_name: str) -> None:
+    def _answer(self, photo: DeskPhoto, model: "MultiTaskModel", model_name: str) -> None:
         try:
             analyse_photo(photo, model, model_name, self.name_confidence, self.words)
         except Exception:  # what nobody foresaw must not keep the other photos from their answers
@@ -190,8 +192,10 @@ class Desk:
         """Of all photos that do not wait."""
         return [photo.record or Failure(photo.name, photo.error) for photo in self.photos if photo.state != "waiting"]
 
-    def bundle(self) -> Iterator[BundleItem]:
+    def bundle(self) -> "Iterator[BundleItem]":
         """What the zip is made of; photos are read when their turn comes."""
+        from mtl.analysis.bundle import BundleItem
+
         for photo in self.photos:
             if photo.state != "waiting":
                 as_it_is = replace(photo)  # what is drawn while the zip is made belongs to the next one
@@ -203,7 +207,7 @@ class Desk:
 
 
 def analyse_photo(
-    photo: DeskPhoto, model: MultiTaskModel, model_name: str, name_confidence: float, words: Words
+    photo: DeskPhoto, model: "MultiTaskModel", model_name: str, name_confidence: float, words: Words
 ) -> None:
     """Fill in the answer, or the reason why there is none in the visitor's language."""
     try:
@@ -295,6 +299,8 @@ def remove_scale(photo: DeskPhoto) -> None:
 
 
 def _measure(photo: DeskPhoto) -> None:
+    from mtl.analysis.judge import judge
+
     assert photo.analysis is not None
     assert photo.record is not None
     image, cut = pixels(photo), mask(photo)
@@ -330,6 +336,8 @@ def drawn(photo: DeskPhoto, longest_px: int) -> str:
 
 
 def _drawn(image: np.ndarray, cut: np.ndarray, longest_px: int) -> np.ndarray:
+    from mtl.analysis.overlay import draw_overlay
+
     small = _shrunk(image, longest_px)
     height, width = small.shape[:2]
     inside = (resize_map(cut, height, width) >= 0.5).astype(np.uint8)

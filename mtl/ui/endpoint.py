@@ -10,8 +10,7 @@ from gradio.events import api
 from gradio.utils import get_upload_folder
 from pydantic import ValidationError
 
-from mtl.analysis.predict import NAME_CONFIDENCE
-from mtl.api import LESION_THRESHOLD
+from mtl.analysis.predict import LESION_THRESHOLD, NAME_CONFIDENCE
 from mtl.errors import MtlError, PhotoError, RequestError
 from mtl.serve.answer import Models, answer_photo, choose_model, photo_error
 from mtl.serve.rest import RestLimits

@@ -11,7 +11,7 @@ from mtl.config import TrainConfig, section_of, type_of
 
 SettingField = gr.Checkbox | gr.Dropdown | gr.Number | gr.Textbox
 # What the page sets by other means.
-ELSEWHERE = {"data_dir", "output_dir"}
+ELSEWHERE = {"data_dir", "output_dir", "cache_dir"}
 
 
 def setting_names(section: str) -> list[str]:

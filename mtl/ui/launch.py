@@ -1,7 +1,9 @@
 """Starts the server of the page, with nothing that leaves this computer and nothing that is kept."""
 
 import json
+import logging
 import socket
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +19,8 @@ from mtl.serve.rest import RestLimits, rest_routes
 from mtl.ui.labels import page_translations
 from mtl.ui.texts import LANGUAGES, translations
 from mtl.ui.theme import CSS_FILE, make_theme
+
+log = logging.getLogger(__name__)
 
 PAGE_FILE, KEYS_FILE = (Path(__file__).with_name(name) for name in ("page.js", "keys.js"))
 
@@ -88,6 +92,26 @@ def launch(
     if block:
         demo.block_thread()
     return url
+
+
+def load_analysis() -> threading.Thread:
+    """Load in the background what an analysis needs, torch above all; whoever asks for one before waits for the same.
+
+    What trainings, reports and exports need besides is loaded with the first of them: here it would only keep the
+    first analysis waiting. An end of the process waits for this thread: one that is broken off in the middle of loading
+    a library may bring the process down.
+    """
+    loading = threading.Thread(target=_load, name="loading")
+    loading.start()
+    return loading
+
+
+def _load() -> None:
+    try:
+        import mtl.api  # noqa: F401
+    # The edge of a thread: whoever asks for an analysis is told so again.
+    except Exception:
+        log.exception("what an analysis needs cannot be loaded")
 
 
 def _max_upload_bytes(place: Place) -> int:

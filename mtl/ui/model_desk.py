@@ -4,12 +4,10 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mtl.data.folder import Split
 from mtl.errors import DataError, HubError, MtlError, RequestError
-from mtl.evaluation import evaluate, require_same_classes
-from mtl.export import Format, export
 from mtl.files import write_text
 from mtl.hub.package import EVALUATION_FILE
 from mtl.hub.pull import pull
@@ -24,6 +22,9 @@ from mtl.ui.models import ModelShelf, ShelfModel
 from mtl.ui.texts import Words
 from mtl.ui.transfers import Job, Jobs, PushOrder
 from mtl.ui.visitor import Visitor
+
+if TYPE_CHECKING:
+    from mtl.export import Format
 
 SPLITTING = ("seed", "val_fraction", "include")  # settings that decide which photos are on which side
 CHECKED_PHOTOS = 4  # an export is compared with the network on so many
@@ -128,6 +129,8 @@ class ModelDesk:
         model = self.shelf.find(name)
 
         def work(job: Job) -> Any:
+            from mtl.evaluation import evaluate, require_same_classes
+
             for _ in prepare_data(self.data_root, data):
                 pass
             loaded = self.shelf.get(name)
@@ -149,11 +152,13 @@ class ModelDesk:
 
         self.jobs.begin(Job("evaluate", name, work, user=visitor.user))
 
-    def begin_export(self, name: str, format_: Format, visitor: Visitor, t: Words) -> None:
+    def begin_export(self, name: str, format_: "Format", visitor: Visitor, t: Words) -> None:
         """Raises MtlError where it cannot begin."""
         model = self._taken(name, visitor, t)
 
         def work(job: Job) -> Any:
+            from mtl.export import export
+
             stem = self.jobs.folder() / model.folder.name
             path = stem.with_name(f"{stem.name}.onnx") if format_ == "onnx" else stem
             report = export(self.shelf.get(name).checkpoint, path, format_, self.examples)

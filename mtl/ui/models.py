@@ -7,13 +7,16 @@ import uuid
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from mtl.api import DEFAULT_CHECKPOINT, MultiTaskModel
-from mtl.checkpoint import WEIGHTS_FILE
 from mtl.errors import CheckpointError
 from mtl.hub.pull import Pulled, list_pulled
+from mtl.model_files import DEFAULT_CHECKPOINT, WEIGHTS_FILE
 from mtl.training.run import Run, list_runs
+
+# Loaded with the first model: it takes seconds, and the page is shown before.
+if TYPE_CHECKING:
+    from mtl.api import MultiTaskModel
 
 Origin = Literal["shipped", "own", "run", "hub"]  # own: named when the application was started
 
@@ -96,8 +99,10 @@ class ModelShelf:
             raise CheckpointError(f"{name}: there is no such model any more; choose another")
         return found
 
-    def get(self, name: str) -> MultiTaskModel:
+    def get(self, name: str) -> "MultiTaskModel":
         """The model of this name, loaded. Raises CheckpointError where there is none or it cannot be read."""
+        from mtl.api import MultiTaskModel
+
         model = self.find(name)
         # A run that is still being trained may write a better one at any time.
         key = model.stamp

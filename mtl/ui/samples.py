@@ -6,18 +6,20 @@ from collections import OrderedDict, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from mtl.analysis.overlay import draw_overlay
 from mtl.config import NO_CLASS, Classes, TrainConfig
 from mtl.data.folder import SPLITS, DataFolder, Sample, Split
-from mtl.data.generate import MaskMaker, is_lesion_photo
 from mtl.data.labels import Target
 from mtl.errors import PhotoError
 from mtl.photo import read_mask, read_photo, resize_map, resize_photo
-from mtl.training.masks import mask_maker
+
+# With scipy and scikit-image, for which the page does not wait.
+if TYPE_CHECKING:
+    from mtl.data.generate import MaskMaker
 
 TILES = 12
 TILE_PX = 240  # longest side; shown at about 160, so sharp on dense screens too
@@ -59,6 +61,9 @@ def draw_tiles(folder: DataFolder, config: TrainConfig, draw: int) -> list[Tile]
 
     Raises MtlError where that names a model that cannot be used.
     """
+    from mtl.data.generate import is_lesion_photo
+    from mtl.training.masks import mask_maker
+
     make_mask = mask_maker(config)
 
     def draw_one(chosen: tuple[Split, Sample]) -> Tile:
@@ -91,7 +96,9 @@ def pick_samples(folder: DataFolder, draw: int, count: int = TILES) -> list[tupl
     )
 
 
-def _tile(side: Split, sample: Sample, classes: Classes, make_mask: MaskMaker | None) -> Tile:
+def _tile(side: Split, sample: Sample, classes: Classes, make_mask: "MaskMaker | None") -> Tile:
+    from mtl.analysis.overlay import draw_overlay
+
     label = label_words(sample.target, classes)
     try:
         photo = _shrink(read_photo(sample.photo, min_side=TILE_PX))
@@ -102,7 +109,7 @@ def _tile(side: Split, sample: Sample, classes: Classes, make_mask: MaskMaker | 
     return Tile(label, words, SIDE_WORDS[side], _jpeg(drawn))
 
 
-def _mask_of(sample: Sample, photo: np.ndarray, make_mask: MaskMaker | None) -> tuple[np.ndarray | None, str]:
+def _mask_of(sample: Sample, photo: np.ndarray, make_mask: "MaskMaker | None") -> tuple[np.ndarray | None, str]:
     """The mask at the small photo's size, and what is said of it."""
     if sample.mask is not None:
         whole = read_mask(sample.mask)

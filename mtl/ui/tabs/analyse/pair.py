@@ -5,7 +5,6 @@ from typing import Any
 
 import gradio as gr
 
-from mtl.analysis.compare import compare
 from mtl.errors import PhotoError
 from mtl.ui import desk as desks
 from mtl.ui.answer_views import comparison_card
@@ -41,6 +40,8 @@ def render_pair() -> Pair:
 
 def wire_pair(pair: Pair, all_desks: Desks) -> None:
     def show(first: int | None, second: int | None, request: gr.Request) -> Any:
+        from mtl.analysis.compare import compare
+
         desk = desk_of(all_desks, request)
         t = desk.words
         photos = [desk.photo(number or 0) for number in (first, second)]

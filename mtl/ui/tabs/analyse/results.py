@@ -11,10 +11,7 @@ from typing import Any
 
 import gradio as gr
 
-from mtl.analysis.bundle import write_bundle
 from mtl.analysis.names import safe_names
-from mtl.analysis.overlay import draw_overlay
-from mtl.analysis.report import write_report
 from mtl.analysis.table import table_columns, table_rows, write_csv, write_json
 from mtl.errors import MtlError, PhotoError
 from mtl.ui import desk as desks
@@ -132,6 +129,8 @@ def _json(desk: Desk, folder: Path) -> Steps:
 
 
 def _zip(desk: Desk, folder: Path) -> Steps:
+    from mtl.analysis.bundle import write_bundle
+
     path = folder / f"{_batch_name()}.zip"
     with desk.saving() as stopped, ThreadPoolExecutor(1) as thread:
         done = [0, 1]
@@ -150,6 +149,9 @@ def _zip(desk: Desk, folder: Path) -> Steps:
 
 
 def _pdf(desk: Desk, folder: Path) -> Steps:
+    from mtl.analysis.overlay import draw_overlay
+    from mtl.analysis.report import write_report
+
     photo = desk.photo(desk.selected)
     if photo is None or photo.record is None:
         raise PhotoError(desk.words("there is no answer for a report; choose a photo that has one"))
