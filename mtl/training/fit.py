@@ -23,7 +23,7 @@ from mtl.data.check import check_folder, read_once
 from mtl.data.dataset import PhotoDataset, SeededBatches, hold_where_they_fit, make_loader
 from mtl.data.folder import DataFolder, read_folder, require_trainable
 from mtl.data.generate import MaskMaker, generate_masks, require_lesion_photos
-from mtl.device import choose_device, choose_precision
+from mtl.device import choose_device, choose_precision, heap_kept
 from mtl.errors import (
     CheckpointError,
     ConfigError,
@@ -237,7 +237,8 @@ def run_job(job: Job, *, show_progress: bool = False, check_progress: CheckProgr
                     _take_device(job)
                     job = replace(job, cache=open_cache(job.config, job.folder.path))
                     job = replace(job, folder=ranks.on_first(partial(_ready_folder, job, check_progress)))
-                    _fit(job, _prepare(job), show_progress)
+                    with heap_kept():
+                        _fit(job, _prepare(job), show_progress)
             except DivergedError as error:
                 raise _taken_back(job, error) if ranks.is_first() else error from error
             if ranks.is_first():
