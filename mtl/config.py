@@ -217,6 +217,10 @@ class TrainConfig(Settings):
         "of uneven classes: none; balanced: every class counts the same in all; sqrt: half-way between",
         section="loss",
     )
+    label_smoothing: float = setting(
+        0.0, "share of each class target that is spread over all classes (Szegedy et al. 2016)", section="loss",
+        ge=0, lt=1,
+    )  # fmt: skip
     generated_mask_weight: float = setting(
         0.5, "what a generated mask counts in the mask loss, against 1 of a given one", section="loss", gt=0, le=1
     )
@@ -276,6 +280,15 @@ class TrainConfig(Settings):
     )
     image_size: int = setting(
         224, "side of the network's square input, pixels", section="input", ge=64, le=1024, multiple_of=32
+    )
+    start_image_size: int = setting(
+        0,
+        "train the first epochs on squares of this side, which grow to image_size over three quarters of the epochs: "
+        "up to half the time (progressive learning, Tan & Le 2021); 0: image_size throughout",
+        section="input",
+        ge=0,
+        le=1024,
+        multiple_of=32,
     )
     center_crop: bool = setting(
         False, "use the centre square of each photo instead of the whole photo", section="input"
@@ -347,6 +360,14 @@ class TrainConfig(Settings):
     def _something_to_learn(self) -> Self:
         if self.classification_weight == 0 and self.segmentation_weight == 0:
             raise ValueError("classification_weight and segmentation_weight are both 0; at least one must be above 0")
+        return self
+
+    @model_validator(mode="after")
+    def _squares_grow(self) -> Self:
+        if self.start_image_size and not 64 <= self.start_image_size <= self.image_size:
+            raise ValueError(
+                f"start_image_size: got {self.start_image_size}; needed 0, or 64 to image_size ({self.image_size})"
+            )
         return self
 
     @model_validator(mode="after")

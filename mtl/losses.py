@@ -65,6 +65,7 @@ def multitask_sums(
     mask_weight: Tensor | None = None,
     class_weights: Tensor | None = None,
     segmentation: SegmentationLoss = "bce",
+    label_smoothing: float = 0.0,
 ) -> LossSums:
     """Both terms summed over the samples that have the target.
 
@@ -73,8 +74,11 @@ def multitask_sums(
     mask_targets (N, 1, h, w) in 0..1, has_mask (N,) bool, group_ids the class ids of each group,
     trained (C,) bool: the classes with training photos; the others take no part in any softmax.
     mask_weight (N,) and class_weights (C,): what each counts in the sums; the numbers of samples stay what they are.
+    label_smoothing: see `smoothed_cross_entropy`.
     """
-    classification, classified = classification_sum(class_logits, class_targets, group_ids, trained, class_weights)
+    classification, classified = classification_sum(
+        class_logits, class_targets, group_ids, trained, class_weights, label_smoothing
+    )
     per_photo = segmentation_losses(seg_logits[has_mask].float(), mask_targets[has_mask], segmentation)
     if mask_weight is not None:
         per_photo = per_photo * mask_weight[has_mask]
@@ -115,6 +119,7 @@ def classification_sum(
     group_ids: list[range],
     trained: Tensor,
     class_weights: Tensor | None = None,
+    label_smoothing: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Cross-entropy summed over the labelled photos, and their number.
 
@@ -129,13 +134,26 @@ def classification_sum(
     total = -F.log_softmax(logits[is_none], dim=1)[:, trained].mean(dim=1).sum()
     one = labels_per_photo == 1
     only_label = torch.where(known, class_targets, UNKNOWN).amax(dim=1)[one]
-    total = total + (weights[only_label] * F.cross_entropy(logits[one], only_label, reduction="none")).sum()
+    losses = smoothed_cross_entropy(logits[one], only_label, trained, label_smoothing)
+    total = total + (weights[only_label] * losses).sum()
     for group, ids in enumerate(group_ids):
         several = known[:, group] & (labels_per_photo > 1)
         labels = class_targets[several, group]
-        losses = F.cross_entropy(logits[several][:, ids.start : ids.stop], labels - ids.start, reduction="none")
+        own = slice(ids.start, ids.stop)
+        losses = smoothed_cross_entropy(logits[several][:, own], labels - ids.start, trained[own], label_smoothing)
         total = total + (weights[labels] * losses / labels_per_photo[several]).sum()
     return total, is_none.sum() + (labels_per_photo > 0).sum()
+
+
+def smoothed_cross_entropy(logits: Tensor, labels: Tensor, trained: Tensor, smoothing: float) -> Tensor:
+    """Logits (n, C), -inf where not trained (C,), and ids (n,) -> (n,) cross-entropies.
+
+    smoothing: this share of the target is spread evenly over the trained classes (Szegedy et al. 2016, 1512.00567).
+    """
+    losses = F.cross_entropy(logits, labels, reduction="none")
+    if not smoothing:
+        return losses
+    return (1 - smoothing) * losses - smoothing * F.log_softmax(logits, dim=1)[:, trained].mean(dim=1)
 
 
 def balancing_weights(counts: Sequence[int], power: float) -> list[float]:

@@ -17,21 +17,38 @@ DRAWN = (
     "flip", "rotation", "crop_area", "crop_x", "crop_y", "brightness", "contrast", "vertical_flip", "scale",
     "saturation",
 )  # fmt: skip
+GROWING = 0.75  # share of the epochs over which the squares grow
 
 
 def augment(photos: Tensor, masks: Tensor, index: Tensor, *, epoch: int, config: TrainConfig) -> tuple[Tensor, Tensor]:
     """photos (N, 3, S, S) and masks (N, 1, S, S), both float in 0..1, index (N,) -> the same, augmented.
 
-    What a rotation uncovers is filled by reflection, in photo and mask alike, so the two still fit.
+    They come back as squares of `side_at` this epoch. What a rotation uncovers is filled by reflection, in photo and mask alike, so the two still fit.
     """
     # Under autocast the grid would be bfloat16, whose steps are a pixel wide.
     with torch.autocast(photos.device.type, enabled=False):
-        return transform(photos, masks, draw(index.to(photos.device), epoch, config.seed), config)
+        draws, side = draw(index.to(photos.device), epoch, config.seed), side_at(epoch, config)
+        return transform(photos, masks, draws, config, side)
 
 
-def transform(photos: Tensor, masks: Tensor, draws: dict[str, Tensor], config: TrainConfig) -> tuple[Tensor, Tensor]:
-    """As `augment`, by given draws: (N,) float32 in 0..1 of each name in DRAWN."""
-    grid = F.affine_grid(affine(draws, config).to(photos), list(photos.shape), align_corners=False)
+def side_at(epoch: int, config: TrainConfig) -> int | None:
+    """The side of the squares that are trained on in an epoch, from 0; None: as they are, image_size.
+
+    From `start_image_size` on by steps of 32 pixels, each for as long as the others (Tan & Le 2021, arXiv:2104.00298).
+    """
+    if not config.start_image_size:
+        return None
+    smaller = range(config.start_image_size, config.image_size, 32)
+    step = int(epoch * len(smaller) / (GROWING * config.epochs))
+    return smaller[step] if step < len(smaller) else config.image_size
+
+
+def transform(
+    photos: Tensor, masks: Tensor, draws: dict[str, Tensor], config: TrainConfig, side: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """As `augment`, by given draws: (N,) float32 in 0..1 of each name in DRAWN; side: of the squares, unset: S."""
+    side = side or photos.shape[-1]
+    grid = F.affine_grid(affine(draws, config).to(photos), [len(photos), 3, side, side], align_corners=False)
     # One sampling for both: photo and mask as four channels.
     both = F.grid_sample(
         torch.cat([photos, masks], dim=1), grid, mode="bilinear", padding_mode="reflection", align_corners=False
@@ -44,9 +61,9 @@ def affine(draws: dict[str, Tensor], config: TrainConfig) -> Tensor:
     mirror_x = torch.where(draws["flip"] < config.flip, -1.0, 1.0)
     mirror_y = torch.where(draws["vertical_flip"] < config.vertical_flip, -1.0, 1.0)
     angle = (2 * draws["rotation"] - 1) * math.radians(config.rotation_degrees)
-    side = torch.sqrt(1 - draws["crop_area"] * (1 - config.crop_min_area))
-    x, y = ((2 * draws[name] - 1) * (1 - side) for name in ("crop_x", "crop_y"))
-    seen = side / _factor(draws["scale"], config.scale)
+    kept = torch.sqrt(1 - draws["crop_area"] * (1 - config.crop_min_area))
+    x, y = ((2 * draws[name] - 1) * (1 - kept) for name in ("crop_x", "crop_y"))
+    seen = kept / _factor(draws["scale"], config.scale)
     cos, sin = seen * torch.cos(angle), seen * torch.sin(angle)
     rows = torch.stack([mirror_x * cos, -mirror_y * sin, x, mirror_x * sin, mirror_y * cos, y], dim=1)
     return rows.view(-1, 2, 3)

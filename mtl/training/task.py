@@ -143,6 +143,7 @@ class MultiTask(pl.LightningModule):
             mask_weight=batch.mask_weight,
             class_weights=self.class_weights,
             segmentation=self.config.segmentation_loss,
+            label_smoothing=self.config.label_smoothing if self.training else 0.0,
         )
 
     def weighted(self, classification: Any, segmentation: Any) -> Any:
