@@ -183,6 +183,18 @@ def test_photos_saved_anew_look_alike_and_others_do_not(data: Path) -> None:
     assert any(warning.startswith("2 pairs of photos across the split look alike") for warning in report.warnings)
 
 
+def test_what_looks_alike_is_looked_for_within_bounds(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for side in ("train", "val"):
+        for number in range(3):
+            Image.new("RGB", (64, 64), (number, 0, 0)).save(data / f"images/{side}/even_{side}_{number}.png")
+    monkeypatch.setattr("mtl.data.check.MAX_LOOK_ALIKES", 2)
+    report = check(data)
+    assert len(report.look_alikes_across_splits) == 2
+    assert any(warning.startswith("2 pairs or more of photos across") for warning in report.warnings)
+    monkeypatch.setattr("mtl.data.check.MAX_COMPARISONS", 0)
+    assert check(data).look_alikes_across_splits == []
+
+
 @law
 @given(hnp.arrays(np.uint64, (70, 2)), hnp.arrays(np.uint64, (3, 2)), st.data())
 def test_look_alikes_are_the_pairs_within_the_distance(

