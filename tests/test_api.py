@@ -223,6 +223,14 @@ def test_a_detectors_summary_comes_along(finished_run: Run, photo: Path) -> None
     assert detector.seen == [str(photo)]
 
 
+def test_the_analyzer_names_no_class_of_an_unnamed_group(photo: Path, tmp_path: Path) -> None:
+    config = ModelConfig(image_size=64, temperature=0.2, unnamed_groups=("skin type", "hair type"))
+    write_pth(tmp_path / "a.pth", Checkpoint("a", random_network(config).state_dict(), config))
+    result = SkinAnalyzer(tmp_path / "a.pth", device="cpu").analyze(photo)
+    assert {result["skin_type"], result["hair_type"]} <= {"uncertain", "not seen"}
+    assert "uncertain" in {result["skin_type"], result["hair_type"]}
+
+
 def test_an_analyzer_without_these_groups(finished_run: Run, photo: Path, tmp_path: Path) -> None:
     payload = torch.load(finished_run.best_file, weights_only=True)
     renamed = ModelConfig(image_size=64, classes=Classes(groups={"letter": tuple("abcdefghij")}))

@@ -454,6 +454,22 @@ def test_an_example_shows_the_bars_of_its_group(shared_page: "sync_api.Page") ->
     assert 97 <= sum(shares[:5]) <= 103
 
 
+def test_other_views_analyse_the_photos_anew(page: "sync_api.Page") -> None:
+    try_example(page)
+    alone = answer_of(page).text_content() or ""
+    page.get_by_role("button", name="Camera and settings").click()
+    page.locator("#mtl-views input").wait_for()
+    page.wait_for_timeout(300)  # gradio mounts what was folded late
+    for views in ("4", "8"):
+        choose(page, "#mtl-views", views)
+        sync_api.expect(answer_of(page)).to_contain_text(f"Views averaged{views}")
+    assert "Views averaged" not in alone
+    sync_api.expect(strip(page, "done")).to_have_count(1)
+    choose(page, "#mtl-views", "1")
+    sync_api.expect(answer_of(page)).to_contain_text("Area")
+    sync_api.expect(answer_of(page)).not_to_contain_text("Views averaged")
+
+
 def test_a_class_is_named_from_the_chosen_probability_on(page: "sync_api.Page") -> None:
     try_example(page, 1)
     heading = answer_of(page).locator("h2")

@@ -39,7 +39,10 @@ MOMENTS = {"state": {0: {"step": torch.tensor(3.0), "exp_avg": torch.ones(2)}}, 
 
 @pytest.fixture(scope="module")
 def checkpoint() -> Checkpoint:
-    config = ModelConfig(image_size=64, class_counts=(4,) * 9 + (0,), temperature=1.5, mask_threshold=0.4)
+    counts = (4,) * 9 + (0,)
+    config = ModelConfig(
+        image_size=64, class_counts=counts, temperature=1.5, mask_threshold=0.4, unnamed_groups=("hair type",)
+    )
     weights = random_network(config).state_dict()
     return Checkpoint("made", weights, config, {"epochs": 7, "lr": 0.01}, 3, {"val_loss": 0.25}, MOMENTS)
 
@@ -129,6 +132,9 @@ def test_a_runs_folder_stands_for_its_best_epoch(checkpoint: Checkpoint, tmp_pat
 def test_a_config_comes_back_through_json(checkpoint: Checkpoint) -> None:
     saved = json.loads(json.dumps(config_to_dict(checkpoint.model_config, {"lr": 0.1})))
     assert config_from_dict(saved, "x") == (checkpoint.model_config, {"lr": 0.1})
+    assert saved.pop("unnamed_groups") == ["hair type"]  # files of before there were any have no such entry
+    assert config_from_dict(saved, "x")[0] == checkpoint.model_config.replace(unnamed_groups=())
+    assert config_to_dict(checkpoint.model_config.replace(unnamed_groups=()), {"lr": 0.1}) == saved
 
 
 @pytest.mark.parametrize("number", [2, 7, 10])

@@ -171,6 +171,18 @@ def test_what_is_not_trained_is_said(tiny_data: Path, tmp_path: Path, capsys: py
     assert capsys.readouterr().out.endswith("val_000.jpg: classes not trained; mask not trained\n")
 
 
+def test_a_group_that_is_never_named_is_told_so(
+    tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = ModelConfig(image_size=64, temperature=0.2, unnamed_groups=("skin type", "hair type"))
+    path = tmp_path / "model.pth"
+    write_pth(path, Checkpoint("model", random_network(config).state_dict(), config))
+    assert main(["predict", str(tiny_data / "images/val"), "--checkpoint", str(path)]) == 0
+    said = capsys.readouterr().out
+    assert "type uncertain (not named: wrong too often on test photos)" in said
+    assert not any(name in said for name in config.classes.names)
+
+
 def test_evaluate(answer: Callable[..., dict[str, Any]], finished_run: Run, tiny_data: Path) -> None:
     report = answer("evaluate", "--data-dir", tiny_data, "--checkpoint", finished_run.path, "--split", "val")
     assert set(report["segmentation"]) == {"images", "dice", "jaccard", "threshold_jaccard"}
@@ -201,7 +213,7 @@ def test_evaluate_takes_the_checkpoints_own_split(
         seen.append([sample.name for sample in samples])
         return {}
 
-    monkeypatch.setattr("mtl.evaluation.evaluate", evaluate)
+    monkeypatch.setattr("mtl.evaluation.evaluate.evaluate", evaluate)
     answer("evaluate", "--data-dir", data, "--checkpoint", path)
     own = read_folder(TrainConfig(data_dir=str(data), **training))
     assert seen.pop() == [sample.name for sample in own.val]

@@ -77,6 +77,9 @@ def can_be_combined(values: dict[str, Any]) -> bool:
     frozen, balancing = values.get("freeze_backbone", False), values.get("balancing", "fixed")
     if not any(weights) or (values.get("unfreeze_after_epochs", 0) and not frozen):
         return False
+    start, side = values.get("start_image_size", 0), values.get("image_size", 224)
+    if start and not 64 <= start <= side:
+        return False
     if balancing == "upgrad" and (frozen or values.get("accumulate", 1) > 1):
         return False
     return balancing == "fixed" or all(weights)
@@ -105,12 +108,13 @@ def test_train_config_survives_json(values: dict[str, Any]) -> None:
 
 
 @law
-@given(settings_of(ModelConfig, "classes", "class_counts"), class_groups(), st.data())
+@given(settings_of(ModelConfig, "classes", "class_counts", "unnamed_groups"), class_groups(), st.data())
 def test_model_config_survives_json(values: dict[str, Any], groups: dict[str, tuple[str, ...]], data: Any) -> None:
     classes = Classes(groups=groups)
     count = len(classes.names)
     counts = data.draw(st.none() | st.tuples(*[st.integers(0, 10**6)] * count))
-    config = ModelConfig(classes=classes, class_counts=counts, **values)
+    unnamed = data.draw(st.lists(st.sampled_from([*groups])))
+    config = ModelConfig(classes=classes, class_counts=counts, unnamed_groups=unnamed, **values)
     assert through_json(config) == config
     assert config.num_classes_classification == len(config.trained) == count
 
@@ -153,6 +157,7 @@ WRONG: list[tuple[type[Settings], dict[str, Any], str]] = [
     (TrainConfig, {"classification_weight": 0, "segmentation_weight": 0}, "at least one must be above 0"),
     (ModelConfig, {"class_counts": (1, 2, 3)}, "class_counts: 3 counts for 10 classes"),
     (ModelConfig, {"class_counts": (-1,) * 10}, "class_counts.0: got -1"),
+    (ModelConfig, {"unnamed_groups": ("skin type", "mood")}, "unnamed_groups: got 'mood'; needed of skin type, hair"),
     (ModelConfig, {"num_classes_segmentation": 2}, "num_classes_segmentation: got 2; input should be 1"),
     (ModelConfig, {"temperature": float("inf")}, "temperature: got inf"),
     (ModelConfig, {"temperature": 1e-320}, "temperature: got 1e-320"),

@@ -203,6 +203,16 @@ def test_another_model_answers_anew_and_keeps_what_was_drawn_and_measured(
     assert (record.measures, record.scale) == (before.measures, before.scale)
 
 
+def test_the_views_that_are_asked_for_are_taken(desk: Desk, model: MultiTaskModel, tmp_path: Path) -> None:
+    desk.take([a_photo(tmp_path / "photo.png")])
+    for kind, calls in (("off", 1), ("flips", 5), ("turns", 13)):
+        desk.forget_answers()
+        assert list(desk.analyse_waiting(model, "disc", kind)) == [1]  # type: ignore[arg-type]
+        record = desk.photos[0].record
+        assert record
+        assert (record.tta, model.engine.calls) == (kind, calls)  # type: ignore[attr-defined]
+
+
 def answered_after(desk: Desk, model: MultiTaskModel, folder: Path) -> DeskPhoto:
     """A further photo; whatever waits is analysed."""
     desk.take([a_photo(folder / "further.png")])

@@ -84,7 +84,10 @@ def test_the_clients_answer_has_the_form_of_rest(photos: list[Path], client: Cli
     for form in ("png", "rle", "none"):
         answer = client.predict(handle_file(str(photos[0])), mask=form, api_name="/analyze")
         Answer.model_validate(answer)
-    assert answer["lesion_mask"] is None
+    assert (answer["lesion_mask"], answer["tta"]) == (None, "off")
+    turned = client.predict(handle_file(str(photos[0])), mask="none", tta="turns", api_name="/analyze")
+    assert turned["tta"] == "turns"
+    assert turned["probabilities"] != answer["probabilities"]
     assert answer["file"] == photos[0].name
 
 
@@ -98,6 +101,7 @@ def test_it_is_the_only_endpoint_that_is_shown(url: str) -> None:
     [
         ({"mask": "list"}, "mask: got list; needed: png, rle or none (REST gives lists)"),
         ({"conf_thresh": 2}, "conf_thresh: got 2; needed: less than 1"),
+        ({"tta": "spins"}, "tta: got spins; needed: 'off', 'flips' or 'turns'"),
         ({"model": "other"}, "model: got other; there is none of this name, so leave it out"),
         ({"model": "broken"}, "the model cannot be loaded; the log of the server has the reason"),
     ],
@@ -123,7 +127,7 @@ NO_UPLOAD = [{"path": "{photo}"}, {"path": "{photo}", **FILE}, {"path": 7}, {}, 
 def test_only_uploaded_files_are_read(sent: Any, url: str, photos: list[Path]) -> None:
     """Whatever a program claims to have uploaded: a photo elsewhere on the server stays there."""
     sent = json.loads(json.dumps(sent).replace("{photo}", str(photos[0])))
-    body = json.dumps({"data": [sent, "none", None, 0.5, 0.01, None]}).encode()
+    body = json.dumps({"data": [sent, "none", None, 0.5, 0.01, None, "off"]}).encode()
     started = ask(f"{url}/gradio_api/call/analyze", body, {"Content-Type": "application/json"})
     events = ask(f"{url}/gradio_api/call/analyze/{started.json['event_id']}").body.decode()
     assert "event: error" in events

@@ -11,7 +11,7 @@ from mtl.analysis.engine import FEATURE_COUNT, Outputs
 from mtl.config import NO_CLASS, UNKNOWN, Classes, ModelConfig
 from mtl.data.folder import Sample
 from mtl.errors import DataError
-from mtl.evaluation import evaluate, require_same_classes
+from mtl.evaluation.evaluate import evaluate, require_same_classes
 
 CONFIG = ModelConfig(image_size=64)
 SIDE = 32  # of photos, masks and the network's mask logits: so a map fits its mask without resizing
@@ -52,6 +52,11 @@ def target(class_id: int) -> tuple[int, int]:
     return (class_id, UNKNOWN) if class_id < 5 else (UNKNOWN, class_id)
 
 
+def some(found: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
+    """Those figures that are looked at."""
+    return {key: found[key] for key in wanted}
+
+
 def test_an_engine_that_knows_the_truth_is_perfect(tmp_path: Path) -> None:
     masks = [disc(number) for number in range(20)]
     samples = [write_sample(tmp_path, n, mask, target(n % 10)) for n, mask in enumerate(masks)]
@@ -60,7 +65,11 @@ def test_an_engine_that_knows_the_truth_is_perfect(tmp_path: Path) -> None:
         samples, KnownEngine([n % 10 for n in range(20)], masks), CONFIG, lambda *done: calls.append(done)
     )
     assert report["photos"] == 20
-    assert report["segmentation"] == {"images": 20, "dice": 1, "jaccard": 1, "threshold_jaccard": 1}
+    perfect = {
+        "images": 20, "dice": 1, "jaccard": 1, "threshold_jaccard": 1, "hd95": 0, "area_error": 0, "area_bias": 0,
+        "lesions_found": 1, "regions_right": 1,
+    }  # fmt: skip
+    assert report["segmentation"] == perfect
     classes = report["classification"]
     assert (classes["images"], classes["accuracy"], classes["balanced_accuracy"], classes["macro_auroc"]) == (
         20,
@@ -72,7 +81,7 @@ def test_an_engine_that_knows_the_truth_is_perfect(tmp_path: Path) -> None:
     assert classes["groups"]["hair type"]["images"] == 10
     assert classes["groups"]["skin type"]["accuracy"] == 1
     assert classes["per_class"]["dry"] == {"images": 2, "trained": True, "recall": 1, "precision": 1, "auroc": 1}
-    assert report["lesion_free"] == {"images": 0, "false_positive_area": None}
+    assert report["lesion_free"] == {"images": 0, "false_positive_area": None, "over_1_percent": None}
     assert calls == [(16, 20), (20, 20)]
 
 
@@ -84,7 +93,11 @@ def test_a_photo_without_mask_or_label_counts_nowhere(tmp_path: Path) -> None:
     alone = evaluate(known, KnownEngine([0, 1, 9], masks[:3]), CONFIG)
     together = evaluate([*known, *unknown, of_no_class], KnownEngine([0, 1, 9, 4, 4, 4, 4], masks), CONFIG)
     assert (alone.pop("photos"), together.pop("photos")) == (3, 7)
-    assert together == alone
+    for figure in ("segmentation", "lesion_free", "worst", "reliability"):
+        assert together[figure] == alone[figure]
+    shows_none = together["classification"].pop("none")
+    assert (shows_none["images"], alone["classification"].pop("none")["images"]) == (1, 0)
+    assert together["classification"] == alone["classification"]
     assert together["classification"]["images"] == together["segmentation"]["images"] == 3
     assert together["classification"]["accuracy"] == pytest.approx(2 / 3)
 
@@ -95,16 +108,17 @@ def test_lesion_free_photos_count_by_their_false_area_only(tmp_path: Path) -> No
     quarter[:16, :16] = 1
     samples = [write_sample(tmp_path, n, nothing, (UNKNOWN, UNKNOWN)) for n in range(2)]
     report = evaluate(samples, KnownEngine([0, 0], [quarter, nothing]), CONFIG)
-    assert report["lesion_free"] == {"images": 2, "false_positive_area": 0.125}
-    assert report["segmentation"] == {"images": 0, "dice": None, "jaccard": None, "threshold_jaccard": None}
+    assert report["lesion_free"] == {"images": 2, "false_positive_area": 0.125, "over_1_percent": 0.5}
+    assert set(report["segmentation"].values()) == {0, None}
+    assert [each["name"] for each in report["worst"]["lesion_free"]] == ["00.png"]
 
 
 def test_figures_without_photos_are_none(tmp_path: Path) -> None:
     report = evaluate([write_sample(tmp_path, 0, None, (UNKNOWN, UNKNOWN))], KnownEngine([0], [disc(0)]), CONFIG)
     classes = report["classification"]
-    none = {"accuracy": None, "balanced_accuracy": None, "macro_auroc": None, "ece": None}
-    assert {key: classes[key] for key in none} == none
-    assert classes["groups"]["skin type"] == {"images": 0, **none}
+    none = dict.fromkeys(("accuracy", "balanced_accuracy", "macro_auroc", "ece", "ece_debiased", "brier", "nll"))
+    assert some(classes, none) == none
+    assert some(classes["groups"]["skin type"], none) == none
     assert classes["per_class"]["oily"]["recall"] is None
 
 
@@ -117,9 +131,8 @@ def test_a_jaccard_below_0_65_counts_as_none(
     part[:, columns:] = 0
     report = evaluate([write_sample(tmp_path, 0, whole, target(0))], KnownEngine([0], [part]), CONFIG)
     dice = 2 * jaccard / (1 + jaccard)
-    assert report["segmentation"] == pytest.approx(
-        {"images": 1, "dice": dice, "jaccard": jaccard, "threshold_jaccard": threshold_jaccard}
-    )
+    wanted = {"images": 1, "dice": dice, "jaccard": jaccard, "threshold_jaccard": threshold_jaccard}
+    assert some(report["segmentation"], wanted) == pytest.approx(wanted)
 
 
 def test_labels_in_both_groups_are_read_within_their_groups(tmp_path: Path) -> None:
@@ -144,8 +157,8 @@ def test_what_is_not_trained_is_not_measured(tmp_path: Path) -> None:
     config = CONFIG.replace(class_counts=(0,) * 10, mask_count=0)
     samples = [write_sample(tmp_path, 0, disc(0), target(0)), write_sample(tmp_path, 1, disc(1) * 0, (1, 7))]
     report = evaluate(samples, KnownEngine([0, 1], [disc(0), disc(1)]), config)
-    assert report["segmentation"] == {"images": 0, "dice": None, "jaccard": None, "threshold_jaccard": None}
-    assert report["lesion_free"] == {"images": 0, "false_positive_area": None}
+    assert set(report["segmentation"].values()) == {0, None}
+    assert report["lesion_free"] == {"images": 0, "false_positive_area": None, "over_1_percent": None}
     assert report["classification"]["images"] == 0
     assert report["classification"]["accuracy"] is None
 

@@ -1,5 +1,6 @@
 """From a photo to its answer: geometry there and back, EXIF, order, groups, thresholds."""
 
+from dataclasses import replace
 from io import BytesIO
 
 import numpy as np
@@ -22,6 +23,7 @@ pytestmark = pytest.mark.usefixtures(ONE_THREAD)
 
 MAP_SIZE = 112  # the network's mask logits for a 224 px square
 CONFIG = ModelConfig(image_size=64)
+SKIN_UNNAMED = CONFIG.replace(unnamed_groups=("skin type",))
 
 
 @pytest.fixture(scope="module")
@@ -248,6 +250,21 @@ def test_a_class_is_named_from_the_set_confidence(logits: np.ndarray, name_confi
             == (named if answer.applies else "not seen")
         )
         assert answer.answer == answer.answer_at(0.5)
+
+
+@law
+@given(logit_rows, st.floats(0, 1))
+def test_classes_of_an_unnamed_group_are_never_named_and_all_else_stays(
+    logits: np.ndarray, name_confidence: float
+) -> None:
+    plain, unnamed = (analysis_of(logits.tolist(), config) for config in (CONFIG, SKIN_UNNAMED))
+    skin, hair = unnamed.groups
+    assert skin.answer_at(name_confidence) == ("uncertain" if skin.applies else "not seen")
+    assert hair == plain.groups[1]
+    assert replace(skin, named=True) == plain.groups[0]
+    told = to_dict(unnamed, SKIN_UNNAMED, name_confidence=name_confidence)["classification"]["groups"]
+    assert {group: answer["named"] for group, answer in told.items()} == {"skin type": False, "hair type": True}
+    assert told["skin type"]["answer"] == skin.answer_at(name_confidence)
 
 
 @pytest.mark.parametrize("name_confidence", [-0.1, 1.1, float("nan")])

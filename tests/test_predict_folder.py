@@ -112,7 +112,7 @@ def test_each_photo_has_a_line_with_its_answer_or_its_error(
     assert {answer["folder"] for answer in answers.values()} == {photos.as_posix()}
     main(["predict", "--json", *(str(photos / name) for name in GOOD), "--checkpoint", str(checkpoint)])
     for name, alone in zip(GOOD, json.loads(capsys.readouterr().out)["results"], strict=True):
-        assert set(answers[name]) == {*alone, "folder", "weights", "mask_threshold"}
+        assert set(answers[name]) == {*alone, "folder", "weights", "mask_threshold", "tta"}
         assert_same(answers[name], alone | {"photo": name})
 
 

@@ -14,7 +14,7 @@ from builders import draw_photo
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from records import crowded_record, record
+from records import HAIR, SKIN_UNNAMED, crowded_record, record
 
 from mtl.analysis.bundle import BundleItem, write_bundle
 from mtl.analysis.lesion import MaskMeasures
@@ -72,6 +72,12 @@ def test_the_report_says_what_limits_it() -> None:
     ("change", "text"),
     [
         ({"name_confidence": 0.9}, "Skin type: uncertain: oily or normal"),
+        (
+            {"groups": (SKIN_UNNAMED, HAIR)},
+            "Skin type: uncertain not named: wrong too often on test photos oily 81 %",
+        ),
+        ({"groups": (replace(SKIN_UNNAMED, applies=False),)}, "Skin type: not seen Lesions"),
+        ({"tta": "flips"}, "classes named from 50 %, 4 views, answered in 0.8 s"),
         ({"mask_trained": False, "measures": MaskMeasures((), 0, 0.0)}, "Mask not trained"),
         ({"measures": MaskMeasures((), 0, 0.0)}, "No lesion found How far"),
         ({"measures": MaskMeasures((), 70, 0.0)}, "No lesion found, only specks"),

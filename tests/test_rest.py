@@ -156,6 +156,18 @@ def test_thresholds_are_heard(url: str, model: MultiTaskModel) -> None:
     assert {answer["skin_type"], answer["hair_type"]} <= {"uncertain", "not seen"}
 
 
+def test_an_unnamed_group_has_no_class_for_an_answer() -> None:
+    config = ModelConfig(image_size=64, temperature=0.2, unnamed_groups=("skin type", "hair type"))
+    unnamed = MultiTaskModel(Checkpoint("tiny", random_network(config).state_dict(), config), "cpu")
+    with rest_alone(Shelf({"tiny": unnamed})) as url:
+        answer = send(url, PHOTO, query="?mask=none&name_confidence=0").json
+    Answer.model_validate(answer)
+    groups = answer["classification"]["groups"].values()
+    said = {answer["skin_type"], answer["hair_type"], *(group["answer"] for group in groups)}
+    assert "uncertain" in said <= {"uncertain", "not seen"}
+    assert not any(group["named"] for group in groups)
+
+
 # ---- refusals
 
 
@@ -265,7 +277,7 @@ def test_junk_is_refused_in_one_form(url: str, junk: bytes, media_type: str) -> 
 
 @settings(law, max_examples=40)
 @given(
-    st.sampled_from(["mask", "conf_thresh", "name_confidence", "lesion_threshold", "model", "x"]),
+    st.sampled_from(["mask", "conf_thresh", "name_confidence", "lesion_threshold", "model", "tta", "x"]),
     st.one_of(st.text(max_size=20), st.floats().map(str)),
 )
 def test_any_parameter_is_heard_or_refused(url: str, name: str, value: str) -> None:
@@ -386,7 +398,7 @@ def test_the_schema_is_ours_and_complete(url: str) -> None:
     assert set(schema["paths"]) == {ANALYZE, "/health"}
     analyze = schema["paths"][ANALYZE]["post"]
     assert {p["name"] for p in analyze["parameters"]} == {
-        "mask", "conf_thresh", "name_confidence", "lesion_threshold", "model",
+        "mask", "conf_thresh", "name_confidence", "lesion_threshold", "model", "tta",
     }  # fmt: skip
     assert "file" in analyze["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
     assert {int(status) for status in analyze["responses"]} == {200, *(s for s, _ in CODES.values())} - {401}

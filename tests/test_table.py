@@ -12,7 +12,7 @@ import pytest
 from builders import law
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
-from records import HAIR, SKIN, record
+from records import HAIR, SKIN, SKIN_UNNAMED, record
 
 from mtl.analysis.lesion import MaskMeasures
 from mtl.analysis.names import MAX_STEM_CHARACTERS, RESERVED, printable, safe_names
@@ -229,6 +229,17 @@ def test_below_the_set_confidence_no_class_is_named() -> None:
     outcomes = [replace(record(), name_confidence=0.9)]
     [row] = table_rows(outcomes)
     assert row[table_columns(outcomes).index("Skin type")] == "uncertain: oily or normal"
+
+
+def test_a_group_that_is_never_named_has_its_figures_only() -> None:
+    answer = replace(record(), groups=(SKIN_UNNAMED, HAIR), tta="flips")
+    [row] = read_back(write_csv([answer]))
+    assert (row["skin type"], float(row["skin type: oily"]), row["tta"]) == ("uncertain", 0.81, "flips")
+    told = record_to_dict(answer)
+    assert told["tta"] == "flips"
+    skin, hair = told["classification"]["groups"].values()
+    assert (skin["answer"], skin["named"], hair["named"]) == ("uncertain", False, True)
+    assert table_rows([answer])[0][table_columns([answer]).index("Skin type")] == "uncertain"
 
 
 def changed(base: Record, scaled: bool, lesions: int, groups: tuple[GroupAnswer, ...]) -> Record:

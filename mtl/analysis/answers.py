@@ -21,6 +21,8 @@ from mtl.errors import ConfigError
 log = logging.getLogger(__name__)
 
 DIGEST_BYTES = 16
+# What answers hold that were given before there was a choice, and say nothing of it.
+FORMERLY = {"tta": "off"}
 
 
 @dataclass(frozen=True)
@@ -165,8 +167,7 @@ class AnswerFile:
         if folder not in self._folders:
             raise ConfigError(f"{place} is of the folder {folder}; name that one too, or another file")
         for field, value in self._same.items():
-            if answer.get(field) != value:
-                came = answer.get(field)
+            if (came := answer.get(field, FORMERLY.get(field))) != value:
                 raise ConfigError(f"{place} has {field} {came}, this would be {value}; take the same, or another file")
         return answer
 

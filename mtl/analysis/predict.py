@@ -39,6 +39,7 @@ class GroupAnswer:
     trained: tuple[bool, ...]
     share: float  # the group's part of the joint probability over all classes
     applies: bool
+    named: bool = True  # else none of its classes is ever the answer: see ModelConfig.unnamed_groups
 
     @property
     def confidence(self) -> float:
@@ -53,10 +54,14 @@ class GroupAnswer:
         return self.answer_at(NAME_CONFIDENCE)
 
     def answer_at(self, name_confidence: float) -> str:
-        """The class's name, "uncertain" where its probability is below `name_confidence`, or "not seen"."""
+        """The class's name, "uncertain" where none is to be named, or "not seen"."""
         if not self.applies:
             return "not seen"
-        return self.predicted_class if self.confidence >= name_confidence else "uncertain"
+        return self.predicted_class if self.is_named_at(name_confidence) else "uncertain"
+
+    def is_named_at(self, name_confidence: float) -> bool:
+        """Whether the likeliest class may be told as the answer, where the group applies."""
+        return self.named and self.confidence >= name_confidence
 
 
 @dataclass(frozen=True)
@@ -189,6 +194,7 @@ def group_answers(joint: np.ndarray, config: ModelConfig) -> tuple[GroupAnswer, 
                 config.trained[ids.start : ids.stop],
                 share,
                 applies=shows_something and share >= MIN_GROUP_SHARE,
+                named=group not in config.unnamed_groups,
             )
         )
     return tuple(answers)
@@ -227,6 +233,7 @@ def to_dict(analysis: Analysis, config: ModelConfig, *, name_confidence: float =
                     "probabilities": dict(zip(answer.names, answer.probabilities, strict=True)),
                     "share": answer.share,
                     "applies": answer.applies,
+                    "named": answer.named,
                 }
                 for answer in analysis.groups
             },

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from mtl.analysis.predict import GroupAnswer
+from mtl.analysis.turned import Tta
 from mtl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class Record:
     seconds: float  # from the file to the answer
     at: datetime  # when, with its time zone
     scale: Scale | None = None
+    tta: Tta = "off"  # the views of the photo that the answer is the mean of
 
 
 def scale_from_ruler(start: tuple[float, float], end: tuple[float, float], length_mm: float) -> Scale:

@@ -9,12 +9,14 @@ from mtl.analysis.page import ACCENT, ACCENT_PAPER, INK, PAPER, QUIET, ROW, WHIT
 from mtl.analysis.predict import GroupAnswer
 from mtl.analysis.record import Record, Scale
 from mtl.analysis.table import area_mm2, has_mask
+from mtl.analysis.turned import VIEWS
 from mtl.analysis.words import (
     Translate,
     capitalised,
     disclaimer,
     group_words,
     mask_is_unsure,
+    never_named,
     number,
     percent,
     quality_words,
@@ -104,15 +106,24 @@ def _classes(page: Page, record: Record, top: float, t: Translate) -> float:
     y = page.title(LEFT, top, COLUMN, t("Classes"))
     shown, more = record.groups[:MAX_GROUPS], record.groups[MAX_GROUPS:]
     room = COLUMNS_BOTTOM - y - (ROW + GROUP_GAP) * len(record.groups[: MAX_GROUPS + 1])
+    room -= ROW * sum(group.applies and not group.named for group in shown)
     rows_each = int(room / ROW / max(sum(group.applies for group in shown), 1))
     for group in shown:
-        answer = group_words(group, record.name_confidence, t)
-        page.text(LEFT, y, COLUMN, f"{capitalised(t(group.group))}: {answer}", bold=True)
-        y = _bars(page, group, y + ROW, rows_each if group.applies else 0, t) + GROUP_GAP
+        y = _group_title(page, group, record.name_confidence, y, t)
+        y = _bars(page, group, y, rows_each if group.applies else 0, t) + GROUP_GAP
     if more:
         page.text(LEFT, y, COLUMN, t("and {n} more groups").format(n=len(more)), colour=QUIET)
         y += ROW
     return y
+
+
+def _group_title(page: Page, group: GroupAnswer, name_confidence: float, y: float, t: Translate) -> float:
+    answer = group_words(group, name_confidence, t)
+    page.text(LEFT, y, COLUMN, f"{capitalised(t(group.group))}: {answer}", bold=True)
+    if group.named or not group.applies:
+        return y + ROW
+    page.text(LEFT, y + ROW, COLUMN, never_named(t), colour=QUIET)
+    return y + 2 * ROW
 
 
 def _bars(page: Page, group: GroupAnswer, y: float, rows: int, t: Translate) -> float:
@@ -255,9 +266,11 @@ def _trust(page: Page, record: Record, top: float, t: Translate) -> None:
 def _foot(page: Page, record: Record, t: Translate) -> None:
     model = record.model
     calibrated = t("probabilities calibrated") if model.calibrated else t("probabilities not calibrated")
+    views = len(VIEWS[record.tta])
     settings = (
         t("mask cut at {threshold}").format(threshold=percent(record.threshold, 0, t)),
         t("classes named from {confidence}").format(confidence=percent(record.name_confidence, 0, t)),
+        *([t("{n} views").format(n=views)] if views > 1 else []),
         t("answered in {seconds} s").format(seconds=number(record.seconds, 1, t)),
     )
     page.rule(LEFT, FOOT_TOP, WIDTH)

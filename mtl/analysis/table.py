@@ -66,6 +66,7 @@ def record_to_dict(record: Record) -> dict[str, Any]:
         if record.familiarity
         else None,
         "model": asdict(record.model),
+        "tta": record.tta,
         "seconds": record.seconds,
         "at": record.at.isoformat(timespec="seconds"),
         "disclaimer": disclaimer(untranslated),
@@ -81,6 +82,7 @@ def _group_dict(group: GroupAnswer, name_confidence: float) -> dict[str, Any]:
         "trained": dict(zip(group.names, group.trained, strict=True)),
         "share": group.share,
         "applies": group.applies,
+        "named": group.named,
     }
 
 
@@ -164,6 +166,7 @@ def _csv_row(outcome: Outcome, stem: str) -> dict[str, Cell]:
         "revision": outcome.model.revision,
         "calibrated": _yes(outcome.model.calibrated),
         "name_confidence": outcome.name_confidence,
+        "tta": outcome.tta,
         "seconds": round(outcome.seconds, 3),
         "time": outcome.at.isoformat(timespec="seconds"),
         "note": disclaimer(untranslated),

@@ -49,15 +49,22 @@ def capitalised(text: str) -> str:
 
 
 def group_words(group: GroupAnswer, name_confidence: float, t: Translate) -> str:
-    """A group's answer: "oily", "uncertain: oily or normal", "not seen" or "not trained"."""
+    """A group's answer: "oily", "uncertain: oily or normal", "not seen", "not trained"; "uncertain" if never named."""
     if not any(group.trained):
         return t("not trained")
     if not group.applies:
         return t("not seen")
-    if group.confidence >= name_confidence:
+    if group.is_named_at(name_confidence):
         return t(group.predicted_class)
+    if not group.named:
+        return t("uncertain")
     first, second = sorted(zip(group.probabilities, group.names, strict=True), reverse=True)[:2]
     return t("uncertain: {first} or {second}").format(first=t(first[1]), second=t(second[1]))
+
+
+def never_named(t: Translate) -> str:
+    """Why a group's answer is uncertain whatever its probability."""
+    return t("not named: wrong too often on test photos")
 
 
 def quality_words(quality: "Quality", t: Translate) -> list[str]:

@@ -25,6 +25,13 @@ def add_verbs(add: AddVerb) -> None:
     add_checkpoint(predict)
     predict.add_argument("--device", default="auto", help=help_of("device"))
     predict.add_argument("--conf-thresh", type=float, metavar="P", help="mask threshold; unset: the checkpoint's")
+    predict.add_argument(
+        "--tta",
+        choices=("off", "flips", "turns"),
+        default="off",
+        help="the mean over views of each photo: flips: 4, mirrored; turns: 8, turned by 90 degrees too; as many "
+        "times the time (default: off)",
+    )
     predict.add_argument("--output-dir", metavar="DIR", help="write masks and overlays (PNG) there")
     predict.add_argument(
         "--output-jsonl",
@@ -67,16 +74,18 @@ def run_predict(args: argparse.Namespace) -> None:
     if args.recursive or args.batch_size is not None:
         raise ConfigError("--recursive, --batch-size: got one without --output-jsonl; name the file of answers, too")
     from mtl.analysis.files import analyse_file, find_photos, result_paths
+    from mtl.analysis.turned import with_views
     from mtl.api import MultiTaskModel
 
     photos = find_photos(args.photos)
     places = [None] * len(photos) if args.output_dir is None else result_paths(photos, Path(args.output_dir))
     model = MultiTaskModel.load(args.checkpoint, args.device)
+    engine = with_views(model.engine, args.tta)
     results: list[dict[str, Any]] = []
     failed: list[PhotoError] = []
     for photo, place in bar(list(zip(photos, places, strict=True)), "photos", quiet=args.json):
         try:
-            results.append(analyse_file(photo, model.engine, model.config, args.conf_thresh, place))
+            results.append(analyse_file(photo, engine, model.config, args.conf_thresh, place))
         except PhotoError as error:
             failed.append(error)
             results.append({"photo": str(photo), "error": str(error)})
@@ -93,6 +102,7 @@ def _predict_folders(args: argparse.Namespace) -> None:
     from mtl.analysis.answers import AnswerFile, Shard
     from mtl.analysis.folders import PhotoFolders
     from mtl.analysis.stream import Answerer, answer_photos
+    from mtl.analysis.turned import with_views
     from mtl.api import MultiTaskModel
 
     batch_size = BATCH_SIZE if args.batch_size is None else args.batch_size
@@ -101,8 +111,8 @@ def _predict_folders(args: argparse.Namespace) -> None:
     shard, output_dir = Shard.of(os.environ), args.output_dir and Path(args.output_dir)
     folders = PhotoFolders(args.photos, recursive=args.recursive, output_dir=output_dir)
     model = MultiTaskModel.load(args.checkpoint, _own_device(args.device))
-    answerer = Answerer(model.engine, model.config, args.conf_thresh)
-    same = {"weights": model.checkpoint.revision, "mask_threshold": answerer.threshold}
+    answerer = Answerer(with_views(model.engine, args.tta), model.config, args.conf_thresh)
+    same = {"weights": model.checkpoint.revision, "mask_threshold": answerer.threshold, "tta": args.tta}
     with (
         AnswerFile(Path(args.output_jsonl), folders.names, same, shard) as file,
         progress_bar("photos", quiet=args.json or shard.rank > 0) as progress,
@@ -145,14 +155,18 @@ def _prediction_line(result: dict[str, Any]) -> str:
 def _class_words(classification: dict[str, Any]) -> str:
     if not classification["trained"]:
         return "classes not trained"
-    answers = [
-        f"{group} {a['answer']} ({a['predicted_class']} {a['confidence']:.0%})"
-        if a["answer"] == "uncertain"
-        else f"{group} {a['answer']} {a['confidence']:.0%}"
-        for group, a in classification["groups"].items()
-        if a["applies"]
-    ]
+    answers = [_group_words(group, a) for group, a in classification["groups"].items() if a["applies"]]
     return ", ".join(answers) or "no skin or hair type seen"
+
+
+def _group_words(group: str, told: dict[str, Any]) -> str:
+    from mtl.analysis.words import never_named, untranslated
+
+    if not told["named"]:
+        return f"{group} uncertain ({never_named(untranslated)})"
+    if told["answer"] == "uncertain":
+        return f"{group} uncertain ({told['predicted_class']} {told['confidence']:.0%})"
+    return f"{group} {told['answer']} {told['confidence']:.0%}"
 
 
 def _mask_words(segmentation: dict[str, Any]) -> str:
@@ -165,7 +179,7 @@ def _mask_words(segmentation: dict[str, Any]) -> str:
 def run_evaluate(args: argparse.Namespace) -> None:
     from mtl.api import MultiTaskModel
     from mtl.data.folder import read_folder
-    from mtl.evaluation import evaluate, require_same_classes
+    from mtl.evaluation.evaluate import evaluate, require_same_classes
 
     place = _report_place(args.checkpoint) if args.save else None
     model = MultiTaskModel.load(args.checkpoint, args.device)

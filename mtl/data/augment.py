@@ -23,7 +23,8 @@ GROWING = 0.75  # share of the epochs over which the squares grow
 def augment(photos: Tensor, masks: Tensor, index: Tensor, *, epoch: int, config: TrainConfig) -> tuple[Tensor, Tensor]:
     """photos (N, 3, S, S) and masks (N, 1, S, S), both float in 0..1, index (N,) -> the same, augmented.
 
-    They come back as squares of `side_at` this epoch. What a rotation uncovers is filled by reflection, in photo and mask alike, so the two still fit.
+    They come back as squares of `side_at` this epoch. What a rotation uncovers is filled by reflection, in photo and
+    mask alike, so the two still fit.
     """
     # Under autocast the grid would be bfloat16, whose steps are a pixel wide.
     with torch.autocast(photos.device.type, enabled=False):

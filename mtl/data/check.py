@@ -286,8 +286,9 @@ def _about_split(folder: DataFolder, report: DataReport) -> Iterator[str]:
     if alike := report.look_alikes_across_splits:
         more = " or more" if len(alike) == MAX_LOOK_ALIKES else ""
         yield (
-            f"{_count(alike, 'pair')}{more} of photos across the split look alike (the first: {' and '.join(alike[0])}); "
-            "look at them, and keep photos of the same on one side, by groups.csv or splits.json"
+            f"{_count(alike, 'pair')}{more} of photos across the split look alike (the first: "
+            f"{' and '.join(alike[0])}); look at them, and keep photos of the same on one side, by groups.csv or "
+            "splits.json"
         )
     if on_both := sorted({s.group for s in folder.train} & {s.group for s in folder.val}):
         yield f"{_count(on_both, 'group')} on both sides of the split (the first: {on_both[0]}); move each to one side"

@@ -61,6 +61,7 @@ def answer_photo(photo: PhotoSource, name: str, chosen: Chosen, parameters: Para
         model_name=chosen.name,
         conf_thresh=parameters.conf_thresh,
         name_confidence=parameters.name_confidence,
+        tta=parameters.tta,
     )
     return _answer(examined, chosen.model.config.classes.names, parameters)
 

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mtl.analysis.names import printable
 from mtl.analysis.predict import LESION_THRESHOLD, NAME_CONFIDENCE
+from mtl.analysis.turned import Tta
 from mtl.serve.codes import CODES
 
 
@@ -30,6 +31,11 @@ class Parameters(_Closed):
         LESION_THRESHOLD, ge=0, le=1, description="`has_lesions` is true where they cover more than this share"
     )
     model: str | None = Field(None, max_length=200, description="a model of the page's list; unset: the first of them")
+    tta: Tta = Field(
+        "off",
+        description="the mean over views of the photo: flips: 4, mirrored; turns: 8, turned by 90 degrees too; as many "
+        "times the time",
+    )
 
 
 def told(errors: Sequence[Any]) -> str:
@@ -53,18 +59,21 @@ class RunLengths(_Closed):
 
 
 class Group(_Closed):
-    answer: str = Field(description='the class\'s name, "uncertain" below `name_confidence`, or "not seen"')
-    predicted_class: str = Field(description="the likeliest class of the group")
+    answer: str = Field(
+        description='the class\'s name, "uncertain" below `name_confidence` and where `named` is false, or "not seen"'
+    )
+    predicted_class: str = Field(description="the likeliest class of the group, whether it is to be named or not")
     confidence: float = Field(description="its probability within the group")
     probabilities: dict[str, float] = Field(description="within the group, by class; 0 for a class not trained")
     trained: dict[str, bool]
     share: float = Field(description="the group's part of the probability over all classes")
     applies: bool = Field(description="whether the photo shows anything of this group")
+    named: bool = Field(description="false: no class of it is the answer, which on test photos was wrong too often")
 
 
 class Likeliest(_Closed):
     predicted_class_id: int
-    predicted_class: str = Field(description="the likeliest of all classes")
+    predicted_class: str = Field(description="the likeliest of all classes, whether it is to be named or not")
     confidence: float = Field(description="its probability over all classes")
     probabilities: list[float] = Field(description="over all classes, in the order of GET /health's `classes`")
 
@@ -162,6 +171,7 @@ class Answer(Likeliest):
     skin_tone: SkinTone | None = Field(description="null where too little skin is seen")
     familiarity: Familiarity | None = Field(description="null where the model knows nothing of its training photos")
     model: Model
+    tta: Tta = Field(description="the views of the photo that this is the mean of")
     seconds: float
     at: str = Field(description="ISO 8601 with its time zone")
     disclaimer: str

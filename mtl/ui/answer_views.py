@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 from mtl.analysis.predict import GroupAnswer
 from mtl.analysis.record import Record
 from mtl.analysis.table import has_mask
-from mtl.analysis.words import capitalised, doubts, group_words, quality_words, skin_tone_caveat, skin_tone_words
+from mtl.analysis.turned import VIEWS
+from mtl.analysis.words import (
+    capitalised,
+    doubts,
+    group_words,
+    never_named,
+    quality_words,
+    skin_tone_caveat,
+    skin_tone_words,
+)
 from mtl.ui.desk import DeskPhoto
 from mtl.ui.texts import Words
 from mtl.ui.views import message
@@ -65,7 +74,7 @@ def class_words(record: Record, t: Words) -> str:
 
 def _named(group: GroupAnswer, name_confidence: float, t: Words) -> str:
     words = group_words(group, name_confidence, t)
-    return f"{words} {t.percent(group.confidence)}" if group.confidence >= name_confidence else words
+    return f"{words} {t.percent(group.confidence)}" if group.is_named_at(name_confidence) else words
 
 
 def lesion_words(record: Record, t: Words) -> str:
@@ -99,7 +108,7 @@ def caption(photo: DeskPhoto, t: Words) -> str:
     record = photo.record
     if record is None:
         return t("cannot be read") if photo.error else t("waiting")
-    words = [group_words(g, 0, t) if g.confidence >= record.name_confidence else t("uncertain") for g in _seen(record)]
+    words = [t(g.predicted_class) if g.is_named_at(record.name_confidence) else t("uncertain") for g in _seen(record)]
     if record.measures.lesions:
         words.append(t("lesion {area}", area=t.percent(record.measures.area_ratio, 1)))
     return ", ".join(words) or t("nothing seen")
@@ -121,11 +130,14 @@ def _notices(record: Record, t: Words) -> str:
 
 def _group(group: GroupAnswer, name_confidence: float, t: Words) -> str:
     title = escape(capitalised(t(group.group)))
-    unsure = group.confidence < name_confidence
-    note = " · " + t("uncertain, below {percent}", percent=t.percent(name_confidence)) if unsure else ""
+    note = "" if group.is_named_at(name_confidence) else f" · {_why_unnamed(group, name_confidence, t)}"
     order = sorted(range(len(group.names)), key=lambda i: (not group.trained[i], -group.probabilities[i]))
     bars = "".join(_bar(group, i, best=i == order[0], t=t) for i in order)
     return f'<h3>{title}{note}</h3><div role="list">{bars}</div>'
+
+
+def _why_unnamed(group: GroupAnswer, name_confidence: float, t: Words) -> str:
+    return t("uncertain, below {percent}", percent=t.percent(name_confidence)) if group.named else never_named(t)
 
 
 def _bar(group: GroupAnswer, index: int, *, best: bool, t: Words) -> str:
@@ -216,11 +228,12 @@ def _trust(record: Record, t: Words) -> str:
 
 
 def _about(record: Record, t: Words) -> str:
-    model = record.model
+    model, views = record.model, len(VIEWS[record.tta])
     rows = [
         (t("Model"), f"{model.name}, {t('revision')} {model.revision}"),
         (t("Probabilities"), t("calibrated") if model.calibrated else t("not calibrated")),
         (t("Mask threshold"), t.percent(record.threshold)),
+        *([(t("Views averaged"), str(views))] if views > 1 else []),
         (t("Time"), f"{record.at:%Y-%m-%d %H:%M}, {t.number(record.seconds, 2)} s"),
     ]
     if model.untrained:

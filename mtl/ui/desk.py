@@ -27,6 +27,7 @@ from PIL import Image
 from mtl.analysis.predict import NAME_CONFIDENCE, Analysis
 from mtl.analysis.record import Record, Scale, scale_from_ruler
 from mtl.analysis.table import Failure
+from mtl.analysis.turned import Tta
 from mtl.errors import ConfigError, PhotoError
 from mtl.photo import (
     MAX_FILE_BYTES,
@@ -109,7 +110,7 @@ class Desk:
                 shutil.copyfile(file, photo.path)
             self.photos.append(photo)
 
-    def analyse_waiting(self, model: "MultiTaskModel", model_name: str) -> Iterator[int]:
+    def analyse_waiting(self, model: "MultiTaskModel", model_name: str, tta: Tta = "off") -> Iterator[int]:
         """Analyse what waits, one by one, and tell each number when its answer is there; ends when it is stopped.
 
         Ends at once where an analysis is already running: that one takes up what was added.
@@ -121,15 +122,15 @@ class Desk:
             generation = self._running = self._generation
             while self._generation == generation and (number := self._next_waiting()):
                 if photo := self.photo(number):  # else removed meanwhile
-                    self._answer(photo, model, model_name)
+                    self._answer(photo, model, model_name, tta)
                     self.set_name_confidence(self.name_confidence)  # it may have been moved meanwhile
                     yield number
         finally:
             self._lock.release()
 
-    def _answer(self, photo: DeskPhoto, model: "MultiTaskModel", model_name: str) -> None:
+    def _answer(self, photo: DeskPhoto, model: "MultiTaskModel", model_name: str, tta: Tta) -> None:
         try:
-            analyse_photo(photo, model, model_name, self.name_confidence, self.words)
+            analyse_photo(photo, model, model_name, self.name_confidence, self.words, tta)
         except Exception:  # what nobody foresaw must not keep the other photos from their answers
             log.exception("a photo could not be analysed")
             photo.error = self.words("a fault of this program; the log of the server has it")
@@ -164,7 +165,7 @@ class Desk:
             photo.path.unlink(missing_ok=True)
 
     def forget_answers(self) -> None:
-        """All photos wait again, as for another model; what a person drew and measured stays."""
+        """All photos wait again, as for another model or other views; what a person drew and measured stays."""
         self.stop()
         self.photos = [
             DeskPhoto(p.name, p.path, error=p.error, correction=p.correction, scale=p.scale) for p in self.photos
@@ -207,12 +208,12 @@ class Desk:
 
 
 def analyse_photo(
-    photo: DeskPhoto, model: "MultiTaskModel", model_name: str, name_confidence: float, words: Words
+    photo: DeskPhoto, model: "MultiTaskModel", model_name: str, name_confidence: float, words: Words, tta: Tta = "off"
 ) -> None:
     """Fill in the answer, or the reason why there is none in the visitor's language."""
     try:
         examined = model.examine(
-            _file_of(photo), name=photo.name, model_name=model_name, name_confidence=name_confidence
+            _file_of(photo), name=photo.name, model_name=model_name, name_confidence=name_confidence, tta=tta
         )
     except PhotoError as error:
         photo.error = words.told(error)

@@ -11,6 +11,7 @@ from gradio.utils import get_upload_folder
 from pydantic import ValidationError
 
 from mtl.analysis.predict import LESION_THRESHOLD, NAME_CONFIDENCE
+from mtl.analysis.turned import Tta
 from mtl.errors import MtlError, PhotoError, RequestError
 from mtl.serve.answer import Models, answer_photo, choose_model, photo_error
 from mtl.serve.rest import RestLimits
@@ -34,6 +35,7 @@ def add_endpoint(models: Models) -> None:
         name_confidence: float = NAME_CONFIDENCE,
         lesion_threshold: float = LESION_THRESHOLD,
         model: str | None = None,
+        tta: Tta = "off",
     ) -> dict[str, Any]:
         asked = {
             "mask": mask,
@@ -41,6 +43,7 @@ def add_endpoint(models: Models) -> None:
             "name_confidence": name_confidence,
             "lesion_threshold": lesion_threshold,
             "model": model,
+            "tta": tta,
         }
         try:
             return _answer(photo, asked, models)

@@ -129,7 +129,7 @@ class ModelDesk:
         model = self.shelf.find(name)
 
         def work(job: Job) -> Any:
-            from mtl.evaluation import evaluate, require_same_classes
+            from mtl.evaluation.evaluate import evaluate, require_same_classes
 
             for _ in prepare_data(self.data_root, data):
                 pass

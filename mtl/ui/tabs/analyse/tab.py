@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 
 from mtl.analysis.predict import NAME_CONFIDENCE
+from mtl.analysis.turned import VIEWS, Tta
 from mtl.errors import MtlError
 from mtl.ui import desk as desks
 from mtl.ui.answer_views import progress
@@ -45,6 +46,7 @@ class _Parts:
     model: gr.Dropdown
     model_line: gr.HTML  # what there is to know of the chosen model
     confidence: gr.Slider
+    tta: gr.Dropdown
     upload: gr.File
     camera: gr.Image
     examples: gr.HTML
@@ -106,6 +108,7 @@ def _render(shelf: ModelShelf, all_desks: Desks, examples: list[Path]) -> _Parts
                         elem_id="mtl-confidence",
                         min_width=200,
                     )
+                    tta = _render_views()
                 camera = gr.Image(
                     sources=["webcam"], type="filepath", label=label("Camera"), height=280, elem_id="mtl-camera"
                 )
@@ -127,6 +130,7 @@ def _render(shelf: ModelShelf, all_desks: Desks, examples: list[Path]) -> _Parts
         model,
         model_line,
         confidence,
+        tta,
         upload,
         camera,
         example_list,
@@ -139,6 +143,19 @@ def _render(shelf: ModelShelf, all_desks: Desks, examples: list[Path]) -> _Parts
         stage,
         results,
         pair,
+    )
+
+
+def _render_views() -> gr.Dropdown:
+    # Their number is the choice: the choices of a list are not looked up in the visitor's language.
+    return gr.Dropdown(
+        [(str(len(views)), kind) for kind, views in VIEWS.items()],
+        value="off",
+        label=label("Views of each photo, averaged (8 take 8 times as long)"),
+        elem_id="mtl-views",
+        interactive=True,
+        filterable=False,
+        min_width=200,
     )
 
 
@@ -180,10 +197,10 @@ def _wire_photos(demo: gr.Blocks, parts: _Parts, shelf: ModelShelf, all_desks: D
         desk.forget_answers()
         return *_shown(desk), *_answers(desk), ""
 
-    def work(model: str, request: gr.Request) -> Iterator[tuple[Any, ...]]:
+    def work(model: str, tta: Tta, request: gr.Request) -> Iterator[tuple[Any, ...]]:
         desk = desk_of(all_desks, request)
         if desk.waiting:
-            yield from _work(desk, shelf, model)
+            yield from _work(desk, shelf, model, tta)
 
     def stop(request: gr.Request) -> tuple[Any, ...]:
         desk = desk_of(all_desks, request)
@@ -205,9 +222,10 @@ def _wire_photos(demo: gr.Blocks, parts: _Parts, shelf: ModelShelf, all_desks: D
         parts.examples.select(take_example, None, shown, **free),
         # Also where the Train tab chose the model.
         parts.model.change(wait_again, None, [*answers, parts.pair.card], **free),
+        parts.tta.change(wait_again, None, [*answers, parts.pair.card], **free),
         parts.go_on.click(lambda: gr.update(visible=False), None, parts.go_on, **free),
     ):
-        event.success(work, parts.model, answers, **queued)
+        event.success(work, [parts.model, parts.tta], answers, **queued)
     parts.stop.click(stop, None, [parts.stop, parts.go_on], **free)
     parts.clear.click(clear, parts.sure, [*answers, parts.pair.card], js=ASK_JS, **free)
     demo.load(_opener(all_desks), None, shown, **free)
@@ -239,7 +257,7 @@ def _take(desk: Desk, files: list[Path]) -> tuple[Any, ...]:
     return _shown(desk)
 
 
-def _work(desk: Desk, shelf: ModelShelf, model_name: str) -> Iterator[tuple[Any, ...]]:
+def _work(desk: Desk, shelf: ModelShelf, model_name: str, tta: Tta) -> Iterator[tuple[Any, ...]]:
     """Analyse what waits; each answer is on the page before the next photo is begun."""
     try:
         model = shelf.get(model_name)
@@ -250,7 +268,7 @@ def _work(desk: Desk, shelf: ModelShelf, model_name: str) -> Iterator[tuple[Any,
     start, drawn_at = time.monotonic(), 0.0
     table = _answers(desk)
     yield *_shown(desk), *table
-    for done, number in enumerate(desk.analyse_waiting(model, model_name), start=1):
+    for done, number in enumerate(desk.analyse_waiting(model, model_name, tta), start=1):
         now = time.monotonic()
         if now - drawn_at > TABLE_EVERY_S:
             drawn_at, table = now, _answers(desk)
