@@ -349,6 +349,17 @@ def write_folder(folder: Path, checkpoint: Checkpoint, dtype: "torch.dtype | Non
         write_training_features(folder, checkpoint.training_features, tensors)
 
 
+def rewrite_config(path: Path, config: ModelConfig) -> None:
+    """How the answers of kept weights are read from now on; path: a `.pth` or safetensors file. All else stays."""
+    if path.suffix == ".safetensors":
+        file = path.with_name(CONFIG_FILE)
+        saved = json.loads(file.read_text(encoding="utf-8"))
+        write_text(file, json.dumps({**saved, **config_to_dict(config, saved.get("training", {}))}, indent=2) + "\n")
+    else:
+        payload = read_pth(path)
+        write_state(path, {**payload, "config": config_to_dict(config, payload["config"].get("training", {}))})
+
+
 def public_settings(training: Mapping[str, Any]) -> dict[str, Any]:
     """Those settings of a training that may be shown to everybody."""
     shown = TrainConfig.model_fields.keys() - PRIVATE_SETTINGS

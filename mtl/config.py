@@ -314,6 +314,9 @@ class TrainConfig(Settings):
     best_metric: Literal["val_loss", "val_jaccard", "val_dice", "val_accuracy", "val_balanced_accuracy"] = setting(
         "val_loss", "what makes an epoch the best one"
     )
+    calibrate: bool = setting(
+        True, "at the end, fit the temperature of the classes and the mask's threshold on the validation photos"
+    )
     dropout: float = setting(0.3, "of the classification head", ge=0, lt=1)
     precision: Literal["auto", "float32", "bfloat16"] = setting(
         "auto", "auto: bfloat16 where the device computes in it, else float32"

@@ -14,7 +14,7 @@ from torch import Tensor
 from torchvision.transforms import functional
 
 from mtl.config import TrainConfig
-from mtl.data.augment import DRAWN, affine, augment, draw, transform
+from mtl.data.augment import DRAWN, affine, augment, draw, side_at, transform
 
 OFF = TrainConfig(flip=0, rotation_degrees=0, crop_min_area=1, brightness=0, contrast=0)
 SIDE = 16
@@ -269,3 +269,34 @@ def test_autocast_changes_nothing() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         cast = augment(photos, masks, torch.arange(2), epoch=0, config=TrainConfig())
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(plain, cast, strict=True))
+
+
+def test_squares_grow_to_the_full_side() -> None:
+    growing = TrainConfig(epochs=12, start_image_size=128)
+    assert [side_at(epoch, growing) for epoch in range(12)] == [128] * 3 + [160] * 3 + [192] * 3 + [224] * 3
+    assert side_at(0, TrainConfig()) is None
+
+
+@law
+@given(st.integers(1, 40), st.sampled_from([64, 96, 224]), st.sampled_from([64, 128, 224, 256]))
+def test_squares_never_shrink_and_end_at_the_full_side(epochs: int, start: int, side: int) -> None:
+    if start > side:
+        return
+    config = TrainConfig(epochs=epochs, start_image_size=start, image_size=side)
+    sides = [side_at(epoch, config) for epoch in range(epochs)]
+    assert sides == sorted(sides, key=lambda each: each or 0)
+    assert all(each and start <= each <= side and each % 32 == 0 for each in sides)
+    assert epochs < 4 or sides[-1] == side
+
+
+def test_smaller_squares_show_the_whole_photo() -> None:
+    photos = functional.gaussian_blur(torch.rand(2, 3, 128, 128, generator=torch.Generator().manual_seed(0)), [15, 15])
+    masks = torch.zeros(2, 1, 128, 128)
+    masks[:, :, 32:96, :64] = 1
+    config = OFF.replace(image_size=128, start_image_size=64, epochs=4)
+    small, small_masks = augment(photos, masks, torch.arange(2), epoch=0, config=config)
+    assert (small.shape, small_masks.shape) == ((2, 3, 64, 64), (2, 1, 64, 64))
+    torch.testing.assert_close(small, functional.resize(photos, [64, 64], antialias=True), atol=0.02, rtol=0)
+    assert torch.equal(small_masks, masks[:, :, ::2, ::2])
+    large, _ = augment(photos, masks, torch.arange(2), epoch=3, config=config)
+    torch.testing.assert_close(large, photos, atol=1e-5, rtol=0)

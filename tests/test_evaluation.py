@@ -11,7 +11,10 @@ from mtl.analysis.engine import FEATURE_COUNT, Outputs
 from mtl.config import NO_CLASS, UNKNOWN, Classes, ModelConfig
 from mtl.data.folder import Sample
 from mtl.errors import DataError
+from mtl.evaluation.attributes import breakdown, find_attributes
 from mtl.evaluation.evaluate import evaluate, require_same_classes
+from mtl.evaluation.intervals import intervals
+from mtl.evaluation.measure import measure
 
 CONFIG = ModelConfig(image_size=64)
 SIDE = 32  # of photos, masks and the network's mask logits: so a map fits its mask without resizing
@@ -176,3 +179,85 @@ def test_other_classes_are_refused() -> None:
     require_same_classes(CONFIG, Classes().names)
     with pytest.raises(DataError, match="the data has the classes a, b; the checkpoint knows normal, dry"):
         require_same_classes(CONFIG, ("a", "b"))
+
+
+def some_results(tmp_path: Path, photos: int = 12) -> tuple[Any, list[Sample]]:
+    """Half the masks are shifted, a third of the classes wrong; the names tell two sources apart."""
+    masks = [disc(number) for number in range(photos)]
+    samples = [write_sample(tmp_path, n, mask, target(n % 10)) for n, mask in enumerate(masks)]
+    marked = [np.roll(mask, 4 * (n % 2), axis=1) for n, mask in enumerate(masks)]
+    engine = KnownEngine([(n + (n % 3 == 0)) % 10 for n in range(photos)], marked)
+    return measure(samples, engine, CONFIG), samples
+
+
+def test_intervals_hold_the_figure_and_repeat(tmp_path: Path) -> None:
+    results, _ = some_results(tmp_path)
+    found = intervals(results, CONFIG, 200)
+    assert found == intervals(results, CONFIG, 200)
+    report = evaluate([], KnownEngine([], []), CONFIG)
+    assert report["intervals"]["segmentation"]["jaccard"] is None
+    jaccard = found["segmentation"]["jaccard"]
+    value = float(
+        np.mean(results.masks.overlap / (results.masks.truth + results.masks.predicted - results.masks.overlap))
+    )
+    assert jaccard["low"] < value < jaccard["high"]
+    assert found["lesion_free"]["false_positive_area"] is None
+    assert "images" not in found["segmentation"]
+    assert 0 <= found["classification"]["groups"]["hair type"]["accuracy"]["low"] <= 1
+
+
+def test_a_part_of_the_results_is_that_of_its_photos(tmp_path: Path) -> None:
+    results, _ = some_results(tmp_path)
+    part = results.part(np.array([3, 3, 8]))
+    assert part.names == ("03.png", "03.png", "08.png")
+    assert part.masks.truth.tolist() == [results.masks.truth[3]] * 2 + [results.masks.truth[8]]
+    assert part.answers.targets.tolist() == results.answers.targets[[3, 3, 8]].tolist()
+
+
+def test_masks_are_counted_at_every_threshold(tmp_path: Path) -> None:
+    results, _ = some_results(tmp_path, 3)
+    # The engine is all but sure, so every threshold cuts the same.
+    for marked, lesion in results.masks.at_thresholds.transpose(1, 2, 0):
+        assert marked.tolist() == results.masks.predicted.tolist()
+        assert lesion.tolist() == results.masks.overlap.tolist()
+
+
+def test_figures_are_told_apart_by_what_a_file_says(tmp_path: Path) -> None:
+    results, samples = some_results(tmp_path)
+    rows = [f"{sample.name},{'left' if n < 6 else 'right'},same" for n, sample in enumerate(samples)]
+    (tmp_path / "diagnoses.csv").write_text("\n".join(["image,label,even", *rows]))
+    attributes = find_attributes(samples, results, tmp_path)
+    assert attributes["diagnoses"] == ["left"] * 6 + ["right"] * 6
+    assert "even" not in attributes  # one value tells nothing apart
+    assert "source" not in attributes
+    found = breakdown(results, CONFIG, attributes)["diagnoses"]
+    assert [found[side]["photos"] for side in ("left", "right")] == [6, 6]
+    left = found["left"]["jaccard"]
+    whole = results.masks.overlap / (results.masks.truth + results.masks.predicted - results.masks.overlap)
+    assert isinstance(left, dict)
+    assert left["value"] == pytest.approx(whole[:6].mean())
+    assert left["low"] <= left["value"] <= left["high"]
+
+
+def test_a_file_of_attributes_that_is_none_is_told(tmp_path: Path) -> None:
+    results, samples = some_results(tmp_path, 2)
+    for content, told in (
+        (b"\xff\xfe\x00", "cannot be read as CSV"),
+        (b"", "got 0 columns"),
+        (b"name\n1", "got 1 columns"),
+    ):
+        (tmp_path / "bad.csv").write_bytes(content)
+        with pytest.raises(DataError, match=told):
+            find_attributes(samples, results, tmp_path, [tmp_path / "bad.csv"])
+    with pytest.raises(DataError, match="cannot be read as CSV"):
+        find_attributes(samples, results, tmp_path, [tmp_path / "missing.csv"])
+
+
+def test_the_worst_are_named_worst_first(tmp_path: Path) -> None:
+    masks = [disc(number) for number in range(4)]
+    samples = [write_sample(tmp_path, n, mask, target(n)) for n, mask in enumerate(masks)]
+    marked = [masks[0], np.roll(masks[1], 9, axis=1), np.roll(masks[2], 3, axis=1), masks[3]]
+    worst = evaluate(samples, KnownEngine([0, 1, 2, 9], marked), CONFIG)["worst"]
+    assert [each["name"] for each in worst["segmentation"][:2]] == ["01.png", "02.png"]
+    assert [each["name"] for each in worst["classification"]] == ["03.png"]
+    assert worst["classification"][0]["label"] == "combination"

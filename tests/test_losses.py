@@ -227,3 +227,26 @@ def test_half_precision_logits_are_computed_in_single(batch: Photos) -> None:
     half = replace(batch, class_logits=batch.class_logits.bfloat16(), seg_logits=batch.seg_logits.bfloat16())
     single = replace(half, class_logits=half.class_logits.float(), seg_logits=half.seg_logits.float())
     assert is_equal(half.sums(), single.sums())
+
+
+@law
+@given(st.integers(0, 2**31 - 1), st.floats(0, 0.9))
+def test_labels_are_smoothed_as_torch_does_it(seed: int, smoothing: float) -> None:
+    batch = photos([(0, UNKNOWN), (UNKNOWN, 7), (UNKNOWN, 9)], [False] * 3, seed)
+    total, count = classification_sum(batch.class_logits, batch.class_targets, GROUPS, ALL, label_smoothing=smoothing)
+    labels = torch.tensor([0, 7, 9])
+    expected = F.cross_entropy(batch.class_logits, labels, reduction="sum", label_smoothing=smoothing)
+    torch.testing.assert_close(total, expected)
+    assert count == 3
+
+
+def test_smoothing_spreads_over_trained_classes_only() -> None:
+    batch, trained = photos([(0, UNKNOWN), (1, 7)], [False] * 2, 0), ALL.clone()
+    trained[4] = trained[8] = False
+    total, _ = classification_sum(batch.class_logits, batch.class_targets, GROUPS, trained, label_smoothing=0.1)
+    kept = [[c for c in range(CLASSES) if trained[c]], [0, 1, 2, 3], [5, 6, 7, 9]]
+    one, skin, hair = (
+        F.cross_entropy(batch.class_logits[row : row + 1, ids], torch.tensor([place]), label_smoothing=0.1)
+        for row, ids, place in zip((0, 1, 1), kept, (0, 1, 2), strict=True)
+    )
+    torch.testing.assert_close(total, one + (skin + hair) / 2)

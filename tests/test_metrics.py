@@ -7,15 +7,31 @@ from builders import law
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score, jaccard_score
+from monai.metrics.hausdorff_distance import compute_hausdorff_distance
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    brier_score_loss,
+    confusion_matrix,
+    f1_score,
+    jaccard_score,
+    log_loss,
+    roc_auc_score,
+)
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from mtl.metrics import (
     accuracy,
+    aurocs,
     balanced_accuracy,
+    brier_score,
+    debiased_calibration_error,
     dice_jaccard,
     expected_calibration_error,
+    found_regions,
+    hausdorff_95,
     label_candidates,
+    negative_log_likelihood,
     overlap_counts,
     predicted_ids,
     threshold_jaccard,
@@ -122,3 +138,63 @@ def test_calibration_error_at_the_edges() -> None:
     assert expected_calibration_error(np.zeros(4), ~yes) == 0
     # Two bins, each off in another direction: the errors do not cancel out.
     assert expected_calibration_error(np.array([0.2, 0.8]), np.array([True, False])) == pytest.approx(0.8)
+
+
+def test_the_debiased_error_takes_off_what_chance_makes() -> None:
+    plain, debiased = [], []
+    for seed in range(200):
+        random = np.random.default_rng(seed)
+        confidence = random.uniform(0.3, 1, 284)
+        correct = random.uniform(size=284) < confidence  # as calibrated as can be
+        plain.append(expected_calibration_error(confidence, correct))
+        debiased.append(debiased_calibration_error(confidence, correct))
+    assert np.mean(plain) > 0.06
+    assert np.mean(debiased) < min(0.05, 0.75 * np.mean(plain))
+    # And it leaves what is really there: all confidences are 0.2 too high.
+    confidence = np.random.default_rng(0).uniform(0.4, 1, 20_000)
+    correct = np.random.default_rng(1).uniform(size=20_000) < confidence - 0.2
+    assert debiased_calibration_error(confidence, correct) == pytest.approx(0.2, abs=0.01)
+
+
+@law
+@given(st.integers(0, 2**31 - 1), st.integers(1, 60))
+def test_probabilities_are_scored_as_by_scikit_learn(seed: int, photos: int) -> None:
+    random = np.random.default_rng(seed)
+    probabilities = random.dirichlet(np.ones(4), photos).round(2) + 0.01  # with ties
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    labels = random.integers(0, 4, photos)
+    assert negative_log_likelihood(probabilities, labels) == pytest.approx(
+        log_loss(labels, probabilities, labels=range(4))
+    )
+    brier = brier_score_loss(labels, probabilities, labels=range(4), scale_by_half=False)
+    assert brier_score(probabilities, labels) == pytest.approx(brier)
+    for class_id, area in enumerate(aurocs(probabilities, labels)):
+        positive = labels == class_id
+        if positive.all() or not positive.any():
+            assert area is None
+        else:
+            assert area == pytest.approx(roc_auc_score(positive, probabilities[:, class_id]))
+
+
+SHAPES = arrays.arrays(bool, (12, 9))
+
+
+@pytest.mark.filterwarnings("ignore:monai.metrics.utils get_mask_edges:FutureWarning")
+@law
+@given(SHAPES, SHAPES)
+def test_the_boundaries_distance_is_monais(predicted: np.ndarray, truth: np.ndarray) -> None:
+    predicted[3, 4] = truth[7, 2] = True
+    pair = (torch.from_numpy(mask[None, None]).float() for mask in (predicted, truth))
+    expected = compute_hausdorff_distance(*pair, include_background=True, percentile=95).item()
+    assert hausdorff_95(predicted, truth) == pytest.approx(expected, abs=1e-4)
+
+
+def test_regions_are_found_by_their_half() -> None:
+    truth, marked = np.zeros((100, 100), bool), np.zeros((100, 100), bool)
+    truth[10:20, 10:20] = truth[50:60, 50:60] = truth[80:90, 80:90] = True
+    marked[10:20, 10:15] = True  # a half of the first
+    marked[50:60, 50:54] = True  # less of the second
+    marked[0, 0:3] = True  # a speck
+    assert found_regions(truth, marked) == (1, 3)
+    assert found_regions(marked, truth) == (2, 2)
+    assert found_regions(truth & False, marked) == (0, 0)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from mtl.cli import bench, data, hub, models, runs
+from mtl.cli import bench, data, evaluate, hub, models, runs
 from mtl.errors import ConfigError, MtlError
 from mtl.hub.tokens import install_secret_filter
 
@@ -61,6 +61,6 @@ def make_parser() -> argparse.ArgumentParser:
         verb.set_defaults(run=run)
         return verb
 
-    for verbs_of in (runs, models, data, hub, bench):
+    for verbs_of in (runs, models, evaluate, data, hub, bench):
         verbs_of.add_verbs(add)
     return parser

@@ -1,4 +1,4 @@
-"""`predict`, `evaluate` and `export`: what is done with a checkpoint."""
+"""`predict` and `export`: what is done with a checkpoint."""
 
 import argparse
 import json
@@ -7,14 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mtl.cli.options import DATA_SETTINGS, AddVerb, add_checkpoint, add_settings, help_of, settings_of
-from mtl.cli.terminal import bar, progress_bar, table
-from mtl.config import TrainConfig
+from mtl.cli.options import AddVerb, add_checkpoint, add_tta, help_of
+from mtl.cli.terminal import bar, progress_bar
 from mtl.errors import ConfigError, PhotoError
-from mtl.files import write_text
 
-# What decides which photos are the validation ones: measured on others, a checkpoint would meet its training photos.
-FROM_CHECKPOINT = ("seed", "val_fraction", "include", "labels", "classes")
 BATCH_SIZE = 16
 EXAMPLES = Path(__file__).parents[2] / "assets" / "examples"
 
@@ -25,13 +21,7 @@ def add_verbs(add: AddVerb) -> None:
     add_checkpoint(predict)
     predict.add_argument("--device", default="auto", help=help_of("device"))
     predict.add_argument("--conf-thresh", type=float, metavar="P", help="mask threshold; unset: the checkpoint's")
-    predict.add_argument(
-        "--tta",
-        choices=("off", "flips", "turns"),
-        default="off",
-        help="the mean over views of each photo: flips: 4, mirrored; turns: 8, turned by 90 degrees too; as many "
-        "times the time (default: off)",
-    )
+    add_tta(predict)
     predict.add_argument("--output-dir", metavar="DIR", help="write masks and overlays (PNG) there")
     predict.add_argument(
         "--output-jsonl",
@@ -43,19 +33,6 @@ def add_verbs(add: AddVerb) -> None:
         "--batch-size", type=int, metavar="N", help=f"photos at once, with --output-jsonl (default: {BATCH_SIZE})"
     )
     predict.add_argument("--recursive", action="store_true", help="subfolders too, with --output-jsonl")
-
-    evaluate = add("evaluate", run_evaluate, "measure a checkpoint on a data folder")
-    add_settings(evaluate, DATA_SETTINGS)
-    evaluate.add_argument("--split", choices=("train", "val"), default="val", help="which photos (default: val)")
-    add_checkpoint(evaluate)
-    evaluate.add_argument("--device", default="auto", help=help_of("device"))
-    add_settings(evaluate, {"seed": TrainConfig.model_fields["seed"]})
-    evaluate.add_argument(
-        "--save",
-        action="store_true",
-        help="keep the report beside the weights as evaluation.json, which a push takes along",
-    )
-    evaluate.epilog = f"{', '.join(FROM_CHECKPOINT)} default to what the checkpoint was trained with."
 
     export = add("export", run_export, "write the network for other programs, and check it on photos")
     export.add_argument(
@@ -174,42 +151,6 @@ def _mask_words(segmentation: dict[str, Any]) -> str:
         return "mask not trained"
     lesions = len(segmentation["lesions"])
     return f"{lesions} lesion{'s' * (lesions != 1)}, {segmentation['lesion_area_ratio']:.1%} of the photo"
-
-
-def run_evaluate(args: argparse.Namespace) -> None:
-    from mtl.api import MultiTaskModel
-    from mtl.data.folder import read_folder
-    from mtl.evaluation.evaluate import evaluate, require_same_classes
-
-    place = _report_place(args.checkpoint) if args.save else None
-    model = MultiTaskModel.load(args.checkpoint, args.device)
-    trained_with = {k: v for k, v in model.checkpoint.training.items() if k in FROM_CHECKPOINT}
-    folder = read_folder(TrainConfig(**{**trained_with, **settings_of(args)}))
-    require_same_classes(model.config, folder.classes.names)
-    with progress_bar("photos", quiet=args.json) as progress:
-        report = {
-            "checkpoint": model.checkpoint.name,
-            "weights": model.checkpoint.revision,
-            "data": folder.path.resolve().name,
-            "split": args.split,
-            **evaluate(folder.split(args.split), model.engine, model.config, progress),
-        }
-    if place is not None:
-        write_text(place, json.dumps(report, indent=2) + "\n")
-    print(json.dumps(report) if args.json else table(report))
-
-
-def _report_place(checkpoint: str | None) -> Path:
-    """evaluation.json beside the weights."""
-    from mtl.hub.package import EVALUATION_FILE, weights_file
-    from mtl.hub.reference import is_reference
-    from mtl.model_files import DEFAULT_CHECKPOINT
-
-    if is_reference(checkpoint):
-        raise ConfigError(
-            f"save: got the checkpoint {checkpoint}; needed one on this disk: pull it and name its folder"
-        )
-    return weights_file(Path(checkpoint or DEFAULT_CHECKPOINT)).with_name(EVALUATION_FILE)
 
 
 def run_export(args: argparse.Namespace) -> None:

@@ -45,3 +45,13 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="a .pth file, a folder, or hf://owner/name[@revision]; unset: the shipped model",
     )
+
+
+def add_tta(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--tta",
+        choices=("off", "flips", "turns"),
+        default="off",
+        help="the mean over views of each photo: flips: 4, mirrored; turns: 8, turned by 90 degrees too; as many "
+        "times the time (default: off)",
+    )

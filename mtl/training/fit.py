@@ -2,6 +2,7 @@
 
 import logging
 import platform
+import random
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,7 +17,8 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping
 from pytorch_lightning.utilities.memory import is_oom_error
 from torch.utils._triton import has_triton
 
-from mtl.checkpoint import Checkpoint, read_checkpoint, read_pth, write_training_features
+from mtl.analysis.engine import EagerEngine
+from mtl.checkpoint import Checkpoint, read_checkpoint, read_pth, rewrite_config, write_training_features
 from mtl.config import ModelConfig, TrainConfig
 from mtl.data.cache import PhotoCache, open_cache
 from mtl.data.check import check_folder, read_once
@@ -33,6 +35,8 @@ from mtl.errors import (
     MtlError,
     RunError,
 )
+from mtl.evaluation.calibration import calibrate
+from mtl.evaluation.measure import measure
 from mtl.files import is_full, keep_copy
 from mtl.model import MultiTaskNetwork
 from mtl.training import ranks
@@ -62,9 +66,10 @@ CheckProgress = Callable[[int, int], None]  # (photos read, of how many)
 # The learning rate and the clipping: for a run that diverged.
 CHANGEABLE_ON_RESUME = {
     "data_dir", "epochs", "device", "threads", "output_dir", "lr", "gradient_clip", "cache_dir", "cache_gb",
-    "compile",
+    "compile", "calibrate",
 }  # fmt: skip
 
+CALIBRATION_PHOTOS = 5000  # at most; more would tell little
 COMPILED_STEPS = 10_000  # so many make up for the minutes that compiling takes
 
 
@@ -242,6 +247,7 @@ def run_job(job: Job, *, show_progress: bool = False, check_progress: CheckProgr
             except DivergedError as error:
                 raise _taken_back(job, error) if ranks.is_first() else error from error
             if ranks.is_first():
+                _calibrate(job)
                 _keep_training_features(job)
     finally:
         torch.set_num_threads(threads)
@@ -349,12 +355,16 @@ def _check_data(job: Job, progress: CheckProgress | None) -> None:
 def _progress(run: Run, what: str) -> CheckProgress:
     """Shows how far the preparation is, and breaks it off where a stop was asked for."""
 
+    told = -1
+
     def step(done: int, total: int) -> None:
+        nonlocal told
         if run.stop_file.exists():
             raise StopRequested
         if ranks.asked_to_end():
             raise KeyboardInterrupt
-        if done % 50 == 1:
+        if done // 50 != told:
+            told = done // 50
             run.update(message=f"{what}: {done} of {total}")
 
     return step
@@ -515,6 +525,25 @@ def _callbacks(job: Job) -> list[Callback]:
     if first:
         callbacks.append(TensorBoardCurves(run))
     return [*callbacks, StopOnRequest(run), *job.listeners]
+
+
+def _calibrate(job: Job) -> None:
+    """How the best weights' answers are to be read, by the validation photos; nothing that goes wrong ends the run."""
+    if not job.config.calibrate:
+        return
+    try:
+        best = read_checkpoint(job.run.best_file)
+        show = _progress(job.run, "calibrating on the validation photos")
+        engine = EagerEngine(best.network(), job.device)
+        photos = random.Random(0).sample(job.folder.val, min(len(job.folder.val), CALIBRATION_PHOTOS))
+        results = measure(photos, engine, best.model_config, show)
+        calibrated = calibrate(results, best.model_config).applied(best.model_config)
+        if calibrated != best.model_config:
+            rewrite_config(job.run.best_file, calibrated)
+    except StopRequested:
+        log.info("stopped on request: the model's probabilities are not calibrated")
+    except Exception:
+        log.warning("the model's probabilities are not calibrated", exc_info=True)
 
 
 def _keep_training_features(job: Job) -> None:
