@@ -1,7 +1,8 @@
 """`python -m tests.joint --data-dir D`: does training both tasks together pay, and do photos with one target only?
 
-On lesion photos with a diagnosis as label, so that each has both targets: joint training against each task alone. On the whole folder: all photos against those alone that have a label and a mask. The same epochs and seeds for each; figures
-of the last epoch on the validation photos that it has.
+On lesion photos with a diagnosis as label, so that each has both targets: joint training against each task alone. On
+the whole folder: all photos against those alone that have a label and a mask. The same epochs and seeds for each;
+figures of the last epoch on the validation photos that it has.
 """
 
 import argparse

@@ -4,7 +4,6 @@ Downloaded into a hidden folder beside it, checked against the Hub's hashes, loa
 one's place. What a person put or changed there is never lost. What was pulled before works without a network.
 """
 
-import hashlib
 import json
 import logging
 import re
@@ -28,6 +27,7 @@ from mtl.checkpoint import read_checkpoint
 from mtl.errors import DiskFullError, HubBusyError, HubConnectionError, HubError, HubFileError, HubNotFoundError
 from mtl.files import FULL_BYTES, is_full, keep_copy, write_text
 from mtl.hub.client import Limits, hub_client
+from mtl.hub.hashes import blob_id_of, sha256_of
 from mtl.hub.reference import HubReference, parse_reference
 from mtl.hub.transfer import Transfer, TransferFile
 from mtl.model_files import CONFIG_FILE, FEATURES_FILE, MAX_BYTES, MAX_FEATURES_BYTES, WEIGHTS_FILE
@@ -213,14 +213,7 @@ def _read(path: Path) -> Pulled | None:
 def _changed(pulled: Pulled) -> list[str]:
     """The files that its answers depend on which are gone or not as they came."""
     kept = [name for name in ANSWERING if name in pulled.files]
-    return [name for name in kept if _sha256(pulled.path / name) != pulled.files[name]["sha256"]]
-
-
-def _sha256(path: Path) -> str:
-    if not path.is_file():
-        return ""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return [name for name in kept if sha256_of(pulled.path / name) != pulled.files[name]["sha256"]]
 
 
 def _unchanged(known: Pulled, transfer: Transfer) -> Pulled:
@@ -333,18 +326,13 @@ def _is_same(path: Path, file: _Listed) -> bool:
     """Has it the size and the hash that the Hub lists?"""
     if not path.is_file() or path.stat().st_size != file.size:
         return False
-    return _sha256(path) == file.sha256 if file.sha256 else _blob_id(path.read_bytes()) == file.blob_id
-
-
-def _blob_id(content: bytes) -> str:
-    """Git's name of a content [https://git-scm.com/book/en/v2/Git-Internals-Git-Objects]."""
-    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+    return sha256_of(path) == file.sha256 if file.sha256 else blob_id_of(path) == file.blob_id
 
 
 def _describe(head: _Head, folder: Path, staging: Path, listed: list[_Listed]) -> Pulled:
     """Write hub.json beside the files, and give what it says."""
     reference, at = head.reference, datetime.now(UTC).isoformat(timespec="seconds")
-    files = {file.name: {"size": file.size, "sha256": _sha256(staging / file.name)} for file in listed}
+    files = {file.name: {"size": file.size, "sha256": sha256_of(staging / file.name)} for file in listed}
     saved = {"repo_id": reference.repo_id, "revision": reference.revision, "commit": head.commit, "at": at}
     write_text(staging / HUB_FILE, json.dumps(saved | {"files": files}, indent=2) + "\n")
     return Pulled(reference, folder / reference.folder_name, head.commit, at, files)
@@ -434,7 +422,7 @@ def _of_a_person(folder: Path, staging: Path) -> tuple[list[Path], list[Path]]:
         return [], []
     told = _told(folder)
     paths = [path for path in sorted(folder.iterdir()) if path.name != HUB_FILE]
-    own = [path for path in paths if path.name not in told or _sha256(path) != told[path.name]]
+    own = [path for path in paths if path.name not in told or sha256_of(path) != told[path.name]]
     return own, [path for path in own if path.name in told or (staging / path.name).exists()]
 
 

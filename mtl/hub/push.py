@@ -1,6 +1,5 @@
 """From here to the Hub: one commit with all of a model, onto the known head; another head is named and refused."""
 
-import hashlib
 import json
 import logging
 import tempfile
@@ -16,6 +15,7 @@ from mtl.errors import DiskFullError, HubAccessError, HubConflictError, HubError
 from mtl.files import write_text
 from mtl.hub.card_body import figure_at, group_names, one_line
 from mtl.hub.client import TOKENS_PAGE, hub_client
+from mtl.hub.hashes import blob_id_of, sha256_of
 from mtl.hub.package import BEST_FILE, PACKAGE_FILES, Package, build_package, weights_file
 from mtl.hub.reference import parse_reference
 from mtl.hub.tokens import find_token
@@ -95,7 +95,7 @@ def push(
     with tempfile.TemporaryDirectory(prefix="mtl-push-") as folder:
         transfer.message = "reading the weights and writing the card"
         package = build_package(source, Path(folder), repo_id=repo_id, license=license, revision=revision)
-        transfer.files = [TransferFile(path.name, path.stat().st_size, _sha256(path)) for path in package.files]
+        transfer.files = [TransferFile(path.name, path.stat().st_size, sha256_of(path)) for path in package.files]
         transfer.check()
         known = _Known.read(known_from or source, repo_id)
         job = _Push(repo_id, package, transfer, private is not False, known_head or known.head, overwrite)
@@ -256,7 +256,7 @@ class _Push:
 
 def _change(package: Package, remote: _Remote) -> _Change:
     """Files that the Hub has otherwise or not at all, and those of another model that this one lacks."""
-    added = [path for path in package.files if remote.hashes.get(path.name) not in (_sha256(path), _blob_id(path))]
+    added = [path for path in package.files if remote.hashes.get(path.name) not in (sha256_of(path), blob_id_of(path))]
     names = {path.name for path in package.files}
     return _Change(added, [name for name in PACKAGE_FILES if name in remote.hashes and name not in names])
 
@@ -264,17 +264,6 @@ def _change(package: Package, remote: _Remote) -> _Change:
 def _tags(api: HfApi, repo_id: str) -> dict[str, str]:
     """Tag -> its commit."""
     return {tag.name: tag.target_commit for tag in api.list_repo_refs(repo_id).tags}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _blob_id(path: Path) -> str:
-    """Git's name of a content [https://git-scm.com/book/en/v2/Git-Internals-Git-Objects]."""
-    content = path.read_bytes()
-    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
 @dataclass(frozen=True)
