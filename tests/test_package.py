@@ -126,7 +126,12 @@ def test_the_body_says_what_is_known_and_what_is_not(built: Path) -> None:
         "| skin type | dry | 2 | 3 | 0.250 | – | 0.750 |",
         "| training photos | 12 |",
         "| Dice | 0.812 |",
-        "| skin type | 7 | 0.500 | 0.432 | – | 0.087 | 0.200 |",
+        "| classes, within their group | skin type | hair type |",
+        "| labels | 7 | 7 |",
+        "| balanced accuracy | 0.432 | 0.432 |",
+        "| AUROC (macro) | – | – |",
+        "| expected calibration error | 0.087 | 0.087 |",
+        "| balanced accuracy by chance | 0.200 | 0.200 |",
         "1.23% of the photo",
         "none was fitted",
         "Starting weights: random",
@@ -135,6 +140,74 @@ def test_the_body_says_what_is_known_and_what_is_not(built: Path) -> None:
         "![Losses and scores over the epochs](curves.png)",
     ):
         assert said in text, said
+
+
+def full_report_of(checkpoint: Checkpoint) -> dict[str, Any]:
+    """As `evaluate` makes it now: with intervals, calibration, and what is the owner's business."""
+    report = report_of(checkpoint)
+    report["segmentation"]["hd95"] = 0.0477
+    report["lesion_free"]["over_1_percent"] = 0.25
+    for group in report["classification"]["groups"]:
+        report["classification"]["groups"][group] = {"images": 7, "accuracy": 0.5, "ece_debiased": 0.0321, "nll": 1.25}
+    report["classification"]["none"] = {"images": 8, "named": 0.125}
+    bounds = {"low": 0.25, "high": 0.75}
+    secret = {"mrs smith.jpg": {"photos": 5}}
+    return report | {
+        "intervals": {
+            "segmentation": {"dice": bounds, "jaccard": None},
+            "lesion_free": {"over_1_percent": bounds},
+            "classification": {
+                "groups": {"hair type": {"accuracy": bounds}},
+                "per_class": {"dry": {"recall": bounds}},
+                "none": {"named": bounds},
+            },
+        },
+        "calibration": {"temperature": 1.0, "cross_fitted": {"ece": 0.0456, "nll": 0.969}},
+        "worst": {"segmentation": [{"name": "mrs smith.jpg", "jaccard": 0.1}]},
+        "breakdown": {"clinic of mrs smith": secret},
+        "confusion": {"skin type": {"classes": ["dry"], "counts": [[5]]}},
+        "reliability": [{"from": 0.1, "to": 0.2, "images": 1}],
+    }
+
+
+def test_intervals_and_calibration_go_along_and_nothing_of_single_photos(built: Path, tmp_path: Path) -> None:
+    mine = shutil.copytree(built, tmp_path / "mine")
+    report = full_report_of(read_checkpoint(mine))
+    (mine / EVALUATION_FILE).write_text(json.dumps(report))
+    package = build_package(mine, tmp_path / "out", repo_id="ada/skin")
+    assert package.evaluation is not None
+    assert package.evaluation["intervals"] == report["intervals"]
+    assert package.evaluation["calibration"] == report["calibration"]
+    assert not package.evaluation.keys() & {"worst", "breakdown", "confusion", "reliability", "data", "checkpoint"}
+    assert not [name for name, content in contents(package.path).items() if b"smith" in content]
+
+
+def test_the_card_tells_intervals_and_calibration(built: Path) -> None:
+    checkpoint = read_checkpoint(built)
+    text = write_card(CardFacts(checkpoint, "ada/skin", full_report_of(checkpoint)))
+    for said in (
+        "| Dice | 0.812 (0.250 to 0.750) |",
+        "| Jaccard | 0.700 |",
+        "| 95 % Hausdorff distance, share of the diagonal | 0.048 |",
+        "| of these, those with over 1 % marked | 25.00% (25.00% to 75.00%) |",
+        "| accuracy | 0.500 | 0.500 (0.250 to 0.750) |",
+        "| debiased calibration error | 0.032 | 0.032 |",
+        "| negative log-likelihood | 1.250 | 1.250 |",
+        "| 0.250 (0.250 to 0.750) | – | 0.750 |",
+        "Of 8 photos that show none of the classes, 12.50% (25.00% to 75.00%) were given one.",
+        "In brackets: 95 % bootstrap intervals",
+        "expected calibration error 0.046, negative log-likelihood 0.969",
+    ):
+        assert said in text, said
+    assert "In brackets" not in write_card(CardFacts(checkpoint, "ada/skin", report_of(checkpoint)))
+
+
+def test_the_card_tells_how_answers_are_read() -> None:
+    config = ModelConfig(temperature=1.4342, mask_threshold=0.45, unnamed_groups=("skin type",))
+    text = write_card(CardFacts(Checkpoint("x", {}, config), "ada/skin"))
+    assert "1.434, fitted; it divides all class logits" in text
+    assert "from a probability of 0.45 on. Classes of skin type are never named" in text
+    assert "never named" not in write_card(CardFacts(Checkpoint("x", {}, ModelConfig()), "ada/skin"))
 
 
 def test_without_a_report_the_runs_own_figures_stand_there(run_folder: Path, tmp_path: Path) -> None:

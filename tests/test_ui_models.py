@@ -24,8 +24,10 @@ from mtl.errors import CheckpointError, HubConflictError, HubError, MtlError, Re
 from mtl.place import Place
 from mtl.training.run import Run
 from mtl.ui import model_views
+from mtl.ui.checks import CancelError
 from mtl.ui.model_desk import ModelDesk
 from mtl.ui.model_facts import FactReader, ModelFacts, read_facts
+from mtl.ui.model_views import Score
 from mtl.ui.models import ModelShelf
 from mtl.ui.texts import LANGUAGES, Words
 from mtl.ui.transfers import Job, Jobs, PushOrder
@@ -155,12 +157,36 @@ def test_a_card_tells_revision_and_figures_of_these_weights_only(desk: ModelDesk
     revision = made_checkpoint(1).revision
     facts = read_facts(model)
     assert (facts.revision, facts.epoch) == (revision, 3)
-    assert model_views.key_figures(facts, EN) == ({"Dice": "0.500"}, "validation while it was trained, epoch 3")
+    trained = ({"Dice": Score("0.500")}, "validation while it was trained, epoch 3")
+    assert model_views.key_figures(facts, EN) == trained
     assert model_views.class_words(facts, EN) == "9 of 10 classes trained"
     report = {"weights": revision, "photos": 6, "segmentation": {"dice": 0.25, "jaccard": None}}
-    for weights, figures in (("of others", {"Dice": "0.500"}), (revision, {"Dice": "0.250"})):
+    for weights, figures in (("of others", trained[0]), (revision, {"Dice": Score("0.250")})):
         (model.folder / "evaluation.json").write_text(json.dumps(report | {"weights": weights}))
         assert model_views.key_figures(read_facts(model), EN)[0] == figures
+
+
+def test_figures_have_their_intervals_where_the_file_has_them(desk: ModelDesk) -> None:
+    model = desk.shelf.models()[1]
+    bounds = {"dice": {"low": 0.2, "high": 0.3}, "jaccard": {"low": "0", "high": 10**400}}
+    report = {"weights": made_checkpoint(1).revision, "segmentation": {"dice": 0.25, "jaccard": 0.125}}
+    (model.folder / "evaluation.json").write_text(json.dumps(report | {"intervals": {"segmentation": bounds}}))
+    facts = read_facts(model)
+    figures, _ = model_views.key_figures(facts, EN)
+    assert [f"{name} {score}" for name, score in figures.items()] == ["Dice 0.250 (0.200 to 0.300)", "Jaccard 0.125"]
+    assert "0,200 bis 0,300" in model_views.cards([(model, facts, set())], "", Words("de"))
+
+
+def test_a_card_tells_how_answers_are_read(desk: ModelDesk) -> None:
+    model = desk.shelf.models()[1]
+    config = ModelConfig(temperature=1.434, mask_threshold=0.45, unnamed_groups=("skin type",))
+
+    def card(config: ModelConfig, t: Words) -> str:
+        return model_views.cards([(model, ModelFacts("0" * 12, config), set())], "", t)
+
+    assert "calibrated, temperature 1.43 · mask cut at 0.45 · never named: skin type" in card(config, EN)
+    assert "kalibriert, Temperatur 1,43 · Schwelle der Maske 0,45 · nie genannt: Hauttyp" in card(config, Words("de"))
+    assert "not calibrated · mask cut at 0.50<" in card(ModelConfig(), EN)
 
 
 def test_damaged_weights_can_be_deleted_and_nothing_else(desk: ModelDesk) -> None:
@@ -217,7 +243,7 @@ def test_whatever_a_file_or_the_hub_says_is_text_on_the_page(text: str, language
 def test_figures_that_are_none_are_left_out(number: Any) -> None:
     report = {"photos": number, "data": "\ud800" * 9, "segmentation": {"dice": number, "jaccard": 0.25}}
     facts = ModelFacts("0" * 12, ModelConfig(), metrics={"val_dice": number}, evaluation=report)
-    assert model_views.key_figures(facts, EN)[0] == {"Jaccard": "0.250"}
+    assert model_views.key_figures(facts, EN)[0] == {"Jaccard": Score("0.250")}
     model_views.key_figures(facts, EN)[1].encode()
     assert model_views.key_figures(replace(facts, evaluation={}), EN)[0] == {}
 
@@ -367,7 +393,7 @@ def test_a_slow_pull_is_cancelled_and_a_fault_is_told_while_the_models_stay(desk
 
 
 def test_an_evaluation_is_kept_beside_own_weights(desk: ModelDesk, tmp_path: Path) -> None:
-    write_folder(tmp_path / "data" / "skin", train=2, val=2)
+    write_folder(tmp_path / "data" / "skin", train=2, val=12)
     name = desk.shelf.names()[1]
     desk.begin_evaluation(name, "skin", "val", HOST, EN)
     job = ended(desk)
@@ -376,9 +402,46 @@ def test_an_evaluation_is_kept_beside_own_weights(desk: ModelDesk, tmp_path: Pat
     assert is_kept
     facts = read_facts(desk.shelf.find(name))
     assert facts.evaluation == json.loads(json.dumps(report))
-    assert model_views.key_figures(facts, EN)[1] == "evaluated on 2 photos, skin, val"
+    assert model_views.key_figures(facts, EN)[1] == "evaluated on 12 photos, skin, val"
+    assert report["breakdown"]["lesion size"]
     desk.begin_evaluation(name, "../data", "val", HOST, EN)
     assert "no such folder" in str(ended(desk).error)
+
+
+def test_an_evaluation_has_a_page_to_download_until_the_next_job(desk: ModelDesk, tmp_path: Path) -> None:
+    write_folder(tmp_path / "data" / "skin", train=2, val=6)
+    desk.begin_evaluation("given", "skin", "val", HOST, EN)
+    job = ended(desk)
+    assert job.state == "done", job.error
+    report, is_kept = job.result
+    assert is_kept == (desk.shelf.find("given").origin == "own")
+    assert job.file is not None
+    assert job.file.name == "given-evaluation.html"
+    page = job.file.read_text(encoding="utf-8")
+    assert report["weights"] in page
+    assert page.count("<img") == sum(len(entries) for entries in report["worst"].values())
+    card = model_views.job_card(job, True, EN)
+    low, high = (report["intervals"]["segmentation"]["dice"][bound] for bound in ("low", "high"))
+    assert f"Dice {report['segmentation']['dice']:.3f} ({low:.3f} to {high:.3f})" in card
+    assert "photos that it does worst on" in card
+    desk.jobs.put_away(job)
+    assert not job.file.exists()
+
+
+def test_an_evaluation_says_what_it_does_and_is_cancelled_between_its_steps() -> None:
+    job = Job("evaluate", "x", lambda _: None)
+    job.report(3, 6)
+    assert "3 of 6 photos" in model_views.job_card(job, True, EN)
+    job.report(6, 6)
+    assert "Working out intervals" in (card := model_views.job_card(job, True, EN))
+    assert "fill busy" in card
+    job.go_on("draw")
+    job.report(20, 20)
+    assert "Drawing the photos" in (card := model_views.job_card(job, True, EN))
+    assert "20 of 20 photos" in card
+    job.cancel()
+    with pytest.raises(CancelError):
+        job.go_on("draw")
 
 
 @pytest.mark.parametrize(("format_", "name"), [("safetensors", "given.zip")])
@@ -386,9 +449,10 @@ def test_an_export_is_there_to_download_until_the_next_job(desk: ModelDesk, form
     desk.begin_export("given", format_, HOST, EN)
     job = ended(desk)
     assert job.state == "done", job.error
-    report, file = job.result
+    file = job.file
+    assert file is not None
     assert file.name == name
-    assert report.photos == 1
-    assert read_checkpoint(report.path).revision == made_checkpoint().revision
+    assert job.result.photos == 1
+    assert read_checkpoint(job.result.path).revision == made_checkpoint().revision
     desk.jobs.put_away(job)
     assert not file.exists()

@@ -43,7 +43,7 @@ def add_verbs(add: AddVerb) -> None:
         "--calibrate",
         action="store_true",
         help="first fit temperature, mask threshold and which groups are named on these photos, and keep them with the "
-        "weights; training does so by itself",
+        "weights, as training does by itself; implies --save",
     )
     evaluate.add_argument("--report", metavar="FILE", help="write an HTML page of it all, with the worst photos")
     evaluate.add_argument(
@@ -82,7 +82,7 @@ def run_evaluate(args: argparse.Namespace) -> None:
     report = {**about, **measured}
     if args.report is not None:
         _write_page(Path(args.report), report, samples, engine, config)
-    if weights is not None and args.save:
+    if weights is not None:
         _keep(weights, report)
     print(json.dumps(report) if args.json else table({part: report[part] for part in TOLD}))
 

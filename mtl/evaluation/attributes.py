@@ -1,12 +1,12 @@
 """What photos are told apart by, beside their classes: source, skin tone, the size of the lesion, and more."""
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from mtl.analysis.skin_tone import MAX_SIDE_PX, estimate_skin_tone
+from mtl.analysis.skin_tone import CATEGORIES, MAX_SIDE_PX, estimate_skin_tone
 from mtl.config import ModelConfig
 from mtl.data.folder import Sample
 from mtl.data.parallel import in_threads
@@ -20,19 +20,29 @@ UNKNOWN_VALUE = ""
 FEWEST, MOST_VALUES = 5, 12  # photos that a value needs to be told; values of an attribute
 SIZES = ((0.05, "under 5 % of the photo"), (0.2, "5 to 20 %"), (1.0, "over 20 %"))
 REPLICATES = 1000
+ORDERS = {"lesion size": [name for _, name in SIZES], "skin tone": [name for _, name in CATEGORIES]}
 KNOWN_FILES = ("diagnoses.csv",)  # of a data folder
 Attributes = Mapping[str, Sequence[str]]  # attribute -> each photo's value; UNKNOWN_VALUE where it has none
 
 
 def find_attributes(
-    samples: Sequence[Sample], results: Results, folder: Path, files: Sequence[Path] = ()
+    samples: Sequence[Sample],
+    results: Results,
+    folder: Path,
+    files: Sequence[Path] = (),
+    pulse: Callable[[], None] = lambda: None,
 ) -> dict[str, list[str]]:
     """Of the measured photos. files: CSV, photo names in the first column, an attribute in each other.
+
+    pulse: called after each photo whose skin tone is looked at; may raise to break off.
 
     Raises DataError for a file that cannot be read so.
     """
     found = {"source": [_source(sample.name) for sample in samples], "lesion size": _lesion_sizes(results)}
-    found["skin tone"] = list(in_threads(_skin_tone, samples))
+    found["skin tone"] = []
+    for tone in in_threads(_skin_tone, samples):
+        found["skin tone"].append(tone)
+        pulse()
     names = [sample.name for sample in samples]
     for file in [*(folder / name for name in KNOWN_FILES if (folder / name).is_file()), *files]:
         found |= {
@@ -92,7 +102,8 @@ def breakdown(results: Results, config: ModelConfig, attributes: Attributes) -> 
     found = {}
     for attribute, values in attributes.items():
         array = np.array(values)
-        parts = {value: np.flatnonzero(array == value) for value in sorted(set(values) - {UNKNOWN_VALUE})}
+        order = ORDERS.get(attribute) or sorted(set(values) - {UNKNOWN_VALUE})
+        parts = {value: np.flatnonzero(array == value) for value in order}
         told = {value: _part_figures(measured, photos) for value, photos in parts.items() if len(photos) >= FEWEST}
         if told:
             found[attribute] = told

@@ -1,6 +1,7 @@
 """All that is told of a checkpoint on a data folder, in one dictionary."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from mtl.errors import DataError
 from mtl.evaluation.attributes import breakdown, find_attributes
 from mtl.evaluation.calibration import calibration_figures
 from mtl.evaluation.figures import confusion, figures, jaccards, read_labels, reliability
-from mtl.evaluation.intervals import REPLICATES, intervals
+from mtl.evaluation.intervals import REPLICATES, Pulse, intervals
 from mtl.evaluation.measure import Results, measure
 
 WORST = 10
@@ -38,12 +39,18 @@ def evaluate(
     `find_attributes`; replicates: of the bootstrap, 0 for no intervals.
     """
     results = measure(samples, engine, config, progress)
-    attributes = find_attributes(samples, results, folder, attribute_files) if folder else {}
-    return report(results, config, attributes, replicates)
+    # So that what follows can be broken off, too.
+    pulse = partial(progress, len(samples), len(samples)) if progress else lambda: None
+    attributes = find_attributes(samples, results, folder, attribute_files, pulse) if folder else {}
+    return report(results, config, attributes, replicates, pulse)
 
 
 def report(
-    results: Results, config: ModelConfig, attributes: dict[str, list[str]], replicates: int = REPLICATES
+    results: Results,
+    config: ModelConfig,
+    attributes: dict[str, list[str]],
+    replicates: int = REPLICATES,
+    pulse: Pulse = lambda: None,
 ) -> dict[str, Any]:
     """What `evaluate` returns, of photos that have been measured."""
     labels = read_labels(results.answers, config)
@@ -57,7 +64,7 @@ def report(
             group: confusion(within.take((within.ids >= ids.start) & (within.ids < ids.stop)), config)
             for group, ids in config.classes.group_ids.items()
         },
-        "intervals": intervals(results, config, replicates) if replicates else {},
+        "intervals": intervals(results, config, replicates, pulse=pulse) if replicates else {},
         "breakdown": breakdown(results, config, attributes),
         "worst": worst(results, config),
     }

@@ -1,6 +1,6 @@
 """How far chance alone would move a figure: bootstrap intervals over photos (Efron & Tibshirani 1993)."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,17 @@ COUNTS = {"photos", "images", "trained"}  # which say how much was measured, not
 # Photos drawn with repeats look worse calibrated than they are, as any few do; the basic interval takes that off.
 BIASED = {"ece", "ece_debiased"}
 Figures = dict[str, Any]
+Pulse = Callable[[], None]
 
 
-def intervals(results: Results, config: ModelConfig, replicates: int = REPLICATES, seed: int = 0) -> Figures:
-    """For each number of `figures`, in its place, the interval {"low", "high"} at LEVEL; None where it has none."""
-    drawn = [_flat(figures(part, config)) for part in _drawn(results, replicates, seed)]
+def intervals(
+    results: Results, config: ModelConfig, replicates: int = REPLICATES, seed: int = 0, pulse: Pulse = lambda: None
+) -> Figures:
+    """For each number of `figures`, in its place, the interval {"low", "high"} at LEVEL; None where it has none.
+
+    pulse: called before each replicate; may raise to break off.
+    """
+    drawn = [_flat(figures(part, config)) for part in _drawn(results, replicates, seed, pulse)]
     found: Figures = {}
     for path, value in _flat(figures(results, config)).items():
         values = np.array([each[path] for each in drawn if each[path] is not None])
@@ -27,9 +33,10 @@ def intervals(results: Results, config: ModelConfig, replicates: int = REPLICATE
     return found
 
 
-def _drawn(results: Results, replicates: int, seed: int) -> Iterator[Results]:
+def _drawn(results: Results, replicates: int, seed: int, pulse: Pulse) -> Iterator[Results]:
     random, photos = np.random.default_rng(seed), len(results.names)
     for _ in range(replicates if photos else 0):
+        pulse()
         yield results.part(random.integers(0, photos, photos))
 
 

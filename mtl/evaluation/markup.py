@@ -11,6 +11,7 @@ from typing import Any
 from mtl.evaluation.pictures import Picture
 
 MISSING = "–"
+UNIT = "\u00a0%"  # not to be parted from its number at a line's end
 Write = Callable[[float], str]  # a figure as text
 MIN_PERCENT = 0.01  # less is told as less than that
 
@@ -26,13 +27,13 @@ def percent(value: float) -> str:
     """0.0421 -> "4.2 %", 0.0003 -> "0.03 %", 0.00001 -> "< 0.01 %", 1 -> "100 %"."""
     size = 100 * value
     if 0 < size < MIN_PERCENT:
-        return f"< {MIN_PERCENT} %"
-    return f"{size:.0f} %" if size in (0, 100) else f"{size:.{2 if size < 1 else 1}f} %"
+        return f"<\u00a0{MIN_PERCENT}{UNIT}"
+    return f"{size:.{0 if size in (0, 100) else 2 if size < 1 else 1}f}{UNIT}"
 
 
 def signed_percent(value: float) -> str:
     """-0.0421 -> "−4.2 %", 0.07 -> "+7.0 %"."""
-    return f"{100 * value:+.1f} %".replace("-", "−")
+    return f"{100 * value:+.1f}{UNIT}".replace("-", "−")
 
 
 def figure(value: float | None, write: Write) -> str:
@@ -44,7 +45,7 @@ def between(bounds: Mapping[str, float] | None, write: Write) -> str:
     if not bounds:
         return MISSING
     low, high = write(bounds["low"]), write(bounds["high"])
-    return f"{low.removesuffix(' %')} to {high}" if high.endswith(" %") else f"{low} to {high}"
+    return f"{low.removesuffix(UNIT)} to {high}"
 
 
 def measured(value: float | None, bounds: Mapping[str, float] | None, write: Write) -> str:
@@ -94,7 +95,7 @@ def confusion_table(caption: str, classes: Sequence[str], counts: Sequence[Seque
     )
     return (
         f'<div class="scroll"><table class="confusion"><caption>{escape(caption)}</caption>'
-        f"<thead><tr><td>label, answer</td>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+        f"<thead><tr><td>label ↓ answer →</td>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
 
 

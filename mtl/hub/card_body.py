@@ -1,7 +1,7 @@
 """What a model card says, in Markdown; what is not known is said to be not known."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,12 +21,15 @@ MASK_FIGURES = {
     "dice": "Dice",
     "jaccard": "Jaccard",
     "threshold_jaccard": "threshold Jaccard (below 0.65 counts 0)",
+    "hd95": "95 % Hausdorff distance, share of the diagonal",
 }
 CLASS_FIGURES = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
     "macro_auroc": "AUROC (macro)",
     "ece": "expected calibration error",
+    "ece_debiased": "debiased calibration error",
+    "nll": "negative log-likelihood",
 }
 MAX_NAME = 80  # characters of a class's name, which may hold anything
 
@@ -107,8 +110,7 @@ def _classes(facts: CardFacts) -> str:
     for group, ids in config.classes.group_ids.items():
         for class_id in ids:
             name, count = config.classes.names[class_id], counts[class_id]
-            figures = at(facts.evaluation, "classification", "per_class", name)
-            rows.append([_plain(group), _plain(name), _count(count), *_class_cells(figures)])
+            rows.append([_plain(group), _plain(name), _count(count), *_class_cells(facts.evaluation, name)])
     header = ["group", "class", "training photos"]
     if facts.evaluation is not None:
         header += ["measured on", "recall", "precision", "AUROC"]
@@ -130,11 +132,12 @@ def _count(photos: int | None) -> str:
     return str(photos) if photos else "**0: not trained, never answered**"
 
 
-def _class_cells(figures: Any) -> list[str]:
-    images = figure_at(figures, "images")
+def _class_cells(evaluation: Any, name: str) -> list[str]:
+    images = figure_at(evaluation, "classification", "per_class", name, "images")
+    figures = ("recall", "precision", "auroc")
     return [
         "–" if images is None else f"{images:.0f}",
-        *(_digits(figure_at(figures, figure)) for figure in ("recall", "precision", "auroc")),
+        *(_told(evaluation, "classification", "per_class", name, figure) for figure in figures),
     ]
 
 
@@ -170,28 +173,46 @@ def _measured(facts: CardFacts) -> str:
         f"Measured with `python -m mtl evaluate` on {on} ({UNNAMED_DATA}; split: {split}), masks at their own "
         "size. Where the same photos chose the best epoch, expect a little less on others."
     )
-    return "\n\n".join([intro, _mask_table(evaluation), _group_table(facts)])
+    if at(evaluation, "intervals"):
+        intro += " In brackets: 95 % bootstrap intervals over photos; they tell what chance alone makes of a figure."
+    parts = [intro, _mask_table(evaluation), _group_table(facts), _of_no_class(evaluation)]
+    return "\n\n".join(part for part in parts if part)
 
 
 def _mask_table(evaluation: Any) -> str:
     images, free = figure_at(evaluation, "segmentation", "images"), figure_at(evaluation, "lesion_free", "images")
-    rows = [[name, _digits(figure_at(evaluation, "segmentation", figure))] for figure, name in MASK_FIGURES.items()]
+    rows = [[name, _told(evaluation, "segmentation", figure)] for figure, name in MASK_FIGURES.items()]
     if free:
-        area = figure_at(evaluation, "lesion_free", "false_positive_area")
-        rows.append([f"area wrongly marked on {free:.0f} photos without a lesion", _percent(area)])
+        area, often = (
+            _told(evaluation, "lesion_free", figure, write=_percent)
+            for figure in ("false_positive_area", "over_1_percent")
+        )
+        rows.append([f"area wrongly marked on {free:.0f} photos without a lesion", f"{area} of the photo"])
+        rows.append(["of these, those with over 1 % marked", often])
     return _table([f"lesion mask ({images or 0:.0f} photos with a lesion)", "mean"], rows)
 
 
 def _group_table(facts: CardFacts) -> str:
-    config, rows = facts.checkpoint.model_config, []
-    for group, ids in config.classes.group_ids.items():
-        figures = at(facts.evaluation, "classification", "groups", group)
-        images, trained = figure_at(figures, "images"), sum(config.trained[class_id] for class_id in ids)
-        cells = [_digits(figure_at(figures, figure)) for figure in CLASS_FIGURES]
-        rows.append([_plain(group), f"{images or 0:.0f}", *cells, _digits(1 / trained if trained else None)])
-    return _table(
-        ["classes, within their group", "labels", *CLASS_FIGURES.values(), "balanced accuracy by chance"], rows
-    )
+    config, path = facts.checkpoint.model_config, ("classification", "groups")
+    groups = config.classes.group_ids
+    images = [figure_at(facts.evaluation, *path, group, "images") or 0 for group in groups]
+    trained = [sum(config.trained[class_id] for class_id in ids) for ids in groups.values()]
+    rows = [
+        ["labels", *(f"{count:.0f}" for count in images)],
+        *(
+            [name, *(_told(facts.evaluation, *path, group, figure) for group in groups)]
+            for figure, name in CLASS_FIGURES.items()
+        ),
+        ["balanced accuracy by chance", *(_digits(1 / count if count else None) for count in trained)],
+    ]
+    return _table(["classes, within their group", *map(_plain, groups)], rows)
+
+
+def _of_no_class(evaluation: Any) -> str:
+    """Empty where no photo was said to show none."""
+    images = figure_at(evaluation, "classification", "none", "images")
+    named = _told(evaluation, "classification", "none", "named", write=_percent)
+    return f"Of {images:.0f} photos that show none of the classes, {named} were given one." if images else ""
 
 
 def _during_training(checkpoint: Checkpoint) -> str:
@@ -221,10 +242,28 @@ def _calibration(facts: CardFacts) -> str:
         else f"{config.temperature:.4g}, fitted; it divides all class logits"
     )
     error = figure_at(facts.evaluation, "classification", "ece")
+    known = NOT_KNOWN if error is None else _told(facts.evaluation, "classification", "ece")
+    parts = [
+        f"Temperature of the class probabilities: {fitted}. Expected calibration error over all classes: {known}.",
+        _cross_fitted(facts.evaluation),
+        f"A pixel counts as lesion from a probability of {config.mask_threshold:g} on.",
+    ]
+    if config.unnamed_groups:
+        parts.append(
+            f"Classes of {' and '.join(map(_plain, config.unnamed_groups))} are never named, only their probabilities "
+            "told: on validation photos the named class was too often wrong."
+        )
+    return " ".join(part for part in parts if part)
+
+
+def _cross_fitted(evaluation: Any) -> str:
+    """What a temperature does for photos that it was not fitted on; empty where that was not measured."""
+    ece, nll = (figure_at(evaluation, "calibration", "cross_fitted", figure) for figure in ("ece", "nll"))
+    if ece is None or nll is None:
+        return ""
     return (
-        f"Temperature of the class probabilities: {fitted}. Expected calibration error over all classes: "
-        f"{NOT_KNOWN if error is None else _digits(error)}. A pixel counts as lesion from a probability of "
-        f"{config.mask_threshold:g} on."
+        "Cross-fitted, each photo at a temperature fitted on the others: expected calibration error "
+        f"{_digits(ece)}, negative log-likelihood {_digits(nll)}."
     )
 
 
@@ -285,7 +324,14 @@ def _digits(value: float | None) -> str:
 
 
 def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2%} of the photo"
+    return "–" if value is None else f"{value:.2%}"
+
+
+def _told(evaluation: Any, *path: str, write: Callable[[float | None], str] = _digits) -> str:
+    """A figure, with its interval where the report has one: "0.811 (0.790 to 0.831)"."""
+    told = write(figure_at(evaluation, *path))
+    low, high = (figure_at(evaluation, "intervals", *path, bound) for bound in ("low", "high"))
+    return told if low is None or high is None else f"{told} ({write(low)} to {write(high)})"
 
 
 def one_line(text: Any) -> str:

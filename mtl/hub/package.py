@@ -27,9 +27,10 @@ PACKAGE_FILES = (
     WEIGHTS_FILE, CONFIG_FILE, FEATURES_FILE, HISTORY_FILE, EVALUATION_FILE, CURVES_FILE, CARD_FILE,
 )  # fmt: skip
 BEST_FILE = "multitask_best.pth"  # the weights of a run's folder
-# Of an evaluation report. Which file was measured, and what the folder of photos is called, is its owner's business.
-EVALUATION_PARTS = ("photos", "segmentation", "classification", "lesion_free")
-EVALUATION_DEPTH = 4  # dictionaries in one another
+# Of an evaluation report. Which file was measured, what the folder of photos and each of them is called, and by what
+# they are told apart, is its owner's business.
+EVALUATION_PARTS = ("photos", "segmentation", "classification", "lesion_free", "calibration", "intervals")
+EVALUATION_DEPTH = 5  # dictionaries in one another: intervals of the classification, by group, a group's, a figure's
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mtl.data.folder import Split
+from mtl.data.folder import DataFolder, Sample, Split
 from mtl.errors import DataError, HubError, MtlError, RequestError
 from mtl.files import write_text
 from mtl.hub.package import EVALUATION_FILE
@@ -16,6 +16,7 @@ from mtl.hub.reference import parse_reference
 from mtl.hub.tokens import find_token
 from mtl.place import Place
 from mtl.ui import model_views
+from mtl.ui.checks import Progress
 from mtl.ui.choices import prepare_data, read_choice
 from mtl.ui.model_facts import FactReader
 from mtl.ui.models import ModelShelf, ShelfModel
@@ -24,6 +25,7 @@ from mtl.ui.transfers import Job, Jobs, PushOrder
 from mtl.ui.visitor import Visitor
 
 if TYPE_CHECKING:
+    from mtl.api import MultiTaskModel
     from mtl.export import Format
 
 SPLITTING = ("seed", "val_fraction", "include")  # settings that decide which photos are on which side
@@ -129,28 +131,38 @@ class ModelDesk:
         model = self.shelf.find(name)
 
         def work(job: Job) -> Any:
-            from mtl.evaluation.evaluate import evaluate, require_same_classes
+            from mtl.evaluation.evaluate import evaluate
 
             for _ in prepare_data(self.data_root, data):
                 pass
             loaded = self.shelf.get(name)
-            # Else photos that it was trained on might be on the validation side.
-            reading = {key: loaded.checkpoint.training[key] for key in SPLITTING if key in loaded.checkpoint.training}
-            folder = read_choice(self.data_root, data, reading)
-            require_same_classes(loaded.config, folder.classes.names)
-            samples = folder.split(split)
-            if not samples:
-                raise DataError(f"{data}: no photo is on the {split} side; choose the other side or another folder")
+            folder, samples = self._photos_for(loaded, data, split)
             report = {
                 "checkpoint": loaded.checkpoint.name,
                 "weights": loaded.checkpoint.revision,
                 "data": folder.path.name,
                 "split": split,
-                **evaluate(samples, loaded.engine, loaded.config, job.report),
+                **evaluate(samples, loaded.engine, loaded.config, job.report, folder=folder.path),
             }
+            job.go_on("draw")
+            job.file = self.jobs.folder() / f"{model.folder.name}-evaluation.html"
+            write_page(job.file, report, samples, loaded, job.report)
             return report, keep_evaluation(model, report)
 
         self.jobs.begin(Job("evaluate", name, work, user=visitor.user))
+
+    def _photos_for(self, model: "MultiTaskModel", data: str, split: Split) -> tuple[DataFolder, Sequence[Sample]]:
+        """A data folder and its photos of one side, for an evaluation. Raises DataError where they do not fit."""
+        from mtl.evaluation.evaluate import require_same_classes
+
+        # Else photos that it was trained on might be on the validation side.
+        reading = {key: model.checkpoint.training[key] for key in SPLITTING if key in model.checkpoint.training}
+        folder = read_choice(self.data_root, data, reading)
+        require_same_classes(model.config, folder.classes.names)
+        samples = folder.split(split)
+        if not samples:
+            raise DataError(f"{data}: no photo is on the {split} side; choose the other side or another folder")
+        return folder, samples
 
     def begin_export(self, name: str, format_: "Format", visitor: Visitor, t: Words) -> None:
         """Raises MtlError where it cannot begin."""
@@ -163,8 +175,8 @@ class ModelDesk:
             path = stem.with_name(f"{stem.name}.onnx") if format_ == "onnx" else stem
             report = export(self.shelf.get(name).checkpoint, path, format_, self.examples)
             # safetensors are a folder: weights, config and card.
-            file = path if format_ == "onnx" else Path(shutil.make_archive(str(stem), "zip", stem))
-            return report, file
+            job.file = path if format_ == "onnx" else Path(shutil.make_archive(str(stem), "zip", stem))
+            return report
 
         self.jobs.begin(Job("export", name, work, can_cancel=False, user=visitor.user))
 
@@ -188,6 +200,16 @@ def require(reason: str) -> None:
     """Raise RequestError where there is a reason against it."""
     if reason:
         raise RequestError(reason)
+
+
+def write_page(
+    path: Path, report: Mapping[str, Any], samples: Sequence[Sample], model: "MultiTaskModel", progress: Progress
+) -> None:
+    """The report as one HTML file, with the photos that the model does worst on; PhotoError where one is gone."""
+    from mtl.evaluation.page import write_report
+    from mtl.evaluation.pictures import draw_worst
+
+    write_report(path, report, draw_worst(report, samples, model.engine, model.config, progress))
 
 
 def keep_evaluation(model: ShelfModel, report: Mapping[str, Any]) -> bool:

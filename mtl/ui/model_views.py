@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
+from mtl.config import ModelConfig
 from mtl.errors import HubConflictError
 from mtl.hub.card_body import figure_at, one_line
 from mtl.hub.transfer import TransferFile
@@ -52,7 +53,19 @@ def _body(facts: ModelFacts, t: Words) -> str:
         t("date"): moment(facts.date),
         t("size"): size(facts.size),
     }
-    return _figures(facts, t) + _pairs(pairs) + _classes(facts, t)
+    return _figures(facts, t) + _pairs(pairs) + _calibration(facts.config, t) + _classes(facts, t)
+
+
+def _calibration(config: ModelConfig, t: Words) -> str:
+    """How its answers are read: "calibrated, temperature 1.43 · mask cut at 0.45", and the groups it never names."""
+    fitted = t("not calibrated")
+    if config.temperature != 1.0:
+        fitted = t("calibrated, temperature {temperature}", temperature=t.number(config.temperature, 2))
+    words = [fitted, t("mask cut at {threshold}", threshold=t.number(config.mask_threshold, 2))]
+    if config.unnamed_groups:
+        groups = ", ".join(escape(t(group)) for group in config.unnamed_groups)
+        words.append(t("never named: {groups}", groups=groups))
+    return f'<p class="mtl-quiet">{" · ".join(words)}</p>'
 
 
 def _pairs(pairs: Mapping[str, str]) -> str:
@@ -108,17 +121,31 @@ def _action(action: str, word: str, model: ShelfModel, t: Words) -> str:
 # ---- figures
 
 
+class Score(NamedTuple):
+    """A figure, and its 95 % interval, empty where none is known."""
+
+    value: str
+    interval: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.value} ({self.interval})" if self.interval else self.value
+
+
 def _figures(facts: ModelFacts, t: Words) -> str:
     """Nothing where nothing was measured."""
     figures, source = key_figures(facts, t)
     if not figures:
         return ""
-    items = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in figures.items())
+    items = "".join(f"<div><dt>{name}</dt><dd>{_score(score)}</dd></div>" for name, score in figures.items())
     return f'<dl class="figures">{items}</dl><p class="mtl-quiet">{escape(source)}</p>'
 
 
-def key_figures(facts: ModelFacts, t: Words) -> tuple[dict[str, str], str]:
-    """Name -> value of what was measured, and on what: the evaluation, else the validation while it was trained."""
+def _score(score: Score) -> str:
+    return f"{score.value}<small>{score.interval}</small>" if score.interval else score.value
+
+
+def key_figures(facts: ModelFacts, t: Words) -> tuple[dict[str, Score], str]:
+    """Name -> score of what was measured, and on what: the evaluation, else the validation while it was trained."""
     if facts.evaluation:
         return evaluation_figures(facts.evaluation, t), evaluated_on(facts.evaluation, t)
     named = {
@@ -127,18 +154,32 @@ def key_figures(facts: ModelFacts, t: Words) -> tuple[dict[str, str], str]:
         "val_balanced_accuracy": t("balanced accuracy"),
     }
     found = {name: figure_at(facts.metrics, key) for key, name in named.items()}
-    return _scores(found, t), t("validation while it was trained, epoch {n}", n=facts.epoch)
+    scores = {name: Score(t.number(value, 3)) for name, value in found.items() if value is not None}
+    return scores, t("validation while it was trained, epoch {n}", n=facts.epoch)
 
 
-def evaluation_figures(report: Mapping[str, Any], t: Words) -> dict[str, str]:
-    """Name -> value of those figures of an evaluation that have one."""
-    found = {
-        t("Dice"): figure_at(report, "segmentation", "dice"),
-        t("Jaccard"): figure_at(report, "segmentation", "jaccard"),
-        t("balanced accuracy"): figure_at(report, "classification", "balanced_accuracy"),
-        t("AUROC"): figure_at(report, "classification", "macro_auroc"),
+def evaluation_figures(report: Mapping[str, Any], t: Words) -> dict[str, Score]:
+    """Name -> score of those figures of an evaluation that have one."""
+    paths = {
+        t("Dice"): ("segmentation", "dice"),
+        t("Jaccard"): ("segmentation", "jaccard"),
+        t("balanced accuracy"): ("classification", "balanced_accuracy"),
+        t("AUROC"): ("classification", "macro_auroc"),
     }
-    return _scores(found, t)
+    found = {name: figure_at(report, *path) for name, path in paths.items()}
+    return {
+        name: Score(t.number(value, 3), _interval(report, paths[name], t))
+        for name, value in found.items()
+        if value is not None
+    }
+
+
+def _interval(report: Mapping[str, Any], path: Sequence[str], t: Words) -> str:
+    """ "0.790 to 0.831"; empty in reports that have none."""
+    low, high = (figure_at(report, "intervals", *path, bound) for bound in ("low", "high"))
+    if low is None or high is None:
+        return ""
+    return t("{low} to {high}", low=t.number(low, 3), high=t.number(high, 3))
 
 
 def evaluated_on(report: Mapping[str, Any], t: Words) -> str:
@@ -146,11 +187,6 @@ def evaluated_on(report: Mapping[str, Any], t: Words) -> str:
     photos = figure_at(report, "photos")
     words = t("evaluated on {n} photos", n=UNKNOWN if photos is None else t.number(photos))
     return ", ".join([words, *(one_line(report[key]) for key in ("data", "split") if report.get(key))])
-
-
-def _scores(found: Mapping[str, float | None], t: Words) -> dict[str, str]:
-    """Those that are there."""
-    return {name: t.number(value, 3) for name, value in found.items() if value is not None}
 
 
 def model_line(facts: ModelFacts, t: Words) -> str:
@@ -206,15 +242,24 @@ def _running(job: Job, t: Words) -> str:
 
 def _share(job: Job) -> float:
     done, total = (job.transfer.bytes_done, job.transfer.bytes_total) if job.transfer else (job.done, job.total)
-    return done / total if total else 0.0
+    return done / total if total and not job.is_reckoning else 0.0
 
 
 def _message(job: Job, t: Words) -> str:
     if job.transfer is None:
-        return t("Checking it against the network on photos") if job.kind == "export" else ""
+        return _work(job, t)
     silent = job.transfer.seconds_silent
     waits = t("nothing has come for {s} s", s=round(silent)) if silent > SILENT_SECONDS else ""
     return "; ".join(part for part in (job.transfer.message, waits) if part)
+
+
+def _work(job: Job, t: Words) -> str:
+    """What is done now, where nothing goes to the Hub or comes from there."""
+    if job.kind == "export":
+        return t("Checking it against the network on photos")
+    if job.step == "draw":
+        return t("Drawing the photos that it does worst on")
+    return t("Working out intervals, and figures by skin tone and source") if job.is_reckoning else ""
 
 
 def _pace(job: Job, t: Words) -> str:
@@ -302,7 +347,7 @@ def _pulled(job: Job, t: Words) -> tuple[str, list[str]]:
 
 def _evaluated(job: Job, t: Words) -> tuple[str, list[str]]:
     report, is_kept = job.result
-    figures = ", ".join(f"{name} {value}" for name, value in evaluation_figures(report, t).items())
+    figures = ", ".join(f"{name} {score}" for name, score in evaluation_figures(report, t).items())
     kept = (
         t("It is on the model's card now.")
         if is_kept
@@ -311,11 +356,12 @@ def _evaluated(job: Job, t: Words) -> tuple[str, list[str]]:
     return t("{name} was evaluated", name=job.subject), [
         figures or t("Nothing could be measured: these photos have neither labels nor masks."),
         f"{escape(evaluated_on(report, t))}. {kept}",
+        t("The report has all figures, in brackets their 95 % intervals, and the photos that it does worst on."),
     ]
 
 
 def _exported(job: Job, t: Words) -> tuple[str, list[str]]:
-    report, _ = job.result
+    report = job.result
     told = t(
         "{format}, {size}; on {n} photos it differs from the network by at most {difference}",
         format=escape(report.format),

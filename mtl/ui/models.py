@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from mtl.errors import CheckpointError
 from mtl.hub.pull import Pulled, list_pulled
-from mtl.model_files import DEFAULT_CHECKPOINT, WEIGHTS_FILE
+from mtl.model_files import CONFIG_FILE, DEFAULT_CHECKPOINT, WEIGHTS_FILE
 from mtl.training.run import Run, list_runs
 
 # Loaded with the first model: it takes seconds, and the page is shown before.
@@ -43,12 +43,14 @@ class ShelfModel:
 
     @property
     def stamp(self) -> tuple[str, int, int]:
-        """Another one whenever its weights are replaced."""
+        """Another one whenever its weights are replaced, or how their answers are read."""
+        config = self.weights.with_name(CONFIG_FILE)
         try:
             stat = self.weights.stat()
+            changed = max(stat.st_mtime_ns, config.stat().st_mtime_ns if config.is_file() else 0)
         except OSError:
             return str(self.weights), 0, 0
-        return str(self.weights), stat.st_mtime_ns, stat.st_size
+        return str(self.weights), changed, stat.st_size
 
 
 class ModelShelf:

@@ -21,6 +21,7 @@ from mtl.ui.checks import CancelError
 log = logging.getLogger(__name__)
 
 Kind = Literal["push", "pull", "evaluate", "export"]
+Step = Literal["measure", "draw"]  # of an evaluation: its photos, then the pictures of its report
 PACE_SECONDS = 5.0  # of the last so many the speed is told
 
 
@@ -53,10 +54,12 @@ class Job:
         self.kind, self.subject, self.user, self.can_cancel, self.order = kind, subject, user, can_cancel, order
         self.state: Literal["running", "done", "cancelled", "failed"] = "running"
         self.transfer = Transfer(kind, subject) if kind in ("push", "pull") else None
-        self.done, self.total = 0, 0  # photos, of an evaluation
+        self.step: Step = "measure"
+        self.done, self.total = 0, 0  # photos, of an evaluation's step
         self.result: Any = None
+        self.file: Path | None = None  # what it made, to be downloaded once it is done
         self.error: MtlError | None = None
-        self.began = time.monotonic()
+        self.began = time.monotonic()  # the step
         self._moved: deque[tuple[float, int]] = deque(maxlen=64)  # when, and bytes by then
         self._is_cancelled = threading.Event()
         self._function = function
@@ -92,6 +95,16 @@ class Job:
             raise CancelError
         self.done, self.total = done, total
 
+    def go_on(self, step: Step) -> None:
+        """Begin another step, with photos of its own; raises CancelError where it was cancelled."""
+        self.report(0, 0)
+        self.step, self.began = step, time.monotonic()
+
+    @property
+    def is_reckoning(self) -> bool:
+        """Is every photo measured, and what is made of them does not say how far it is?"""
+        return self.step == "measure" and 0 < self.total == self.done
+
     def cancel(self) -> None:
         """Break off within about a second; what was there before stays as it was."""
         self._is_cancelled.set()
@@ -117,8 +130,8 @@ class Job:
         if self.transfer:
             pace = self.bytes_per_second
             return (self.transfer.bytes_total - self.transfer.bytes_done) / pace if pace else None
-        took = time.monotonic() - self.began
-        return took / self.done * (self.total - self.done) if self.done and took > 1 else None
+        took, left = time.monotonic() - self.began, self.total - self.done
+        return took / self.done * left if self.done and left and took > 1 else None
 
 
 class Jobs:

@@ -55,7 +55,7 @@ class JobPart:
     download: gr.Button
     overwrite: gr.Button
     close: gr.Button
-    file: gr.DownloadButton  # hidden: what was exported
+    file: gr.DownloadButton  # hidden: what was exported, or an evaluation's report
 
     @property
     def buttons(self) -> list[Any]:
@@ -168,7 +168,7 @@ def _offers(job: Job | None, visitor: Visitor) -> tuple[bool, ...]:
     return (
         job.state == "running" and job.can_cancel and not job.is_cancelled,
         job.kind == "pull" and job.state == "done",
-        job.kind == "export" and job.state == "done",
+        job.state == "done" and job.file is not None,
         is_other_head,
         job.state != "running",
     )
@@ -376,9 +376,9 @@ def _wire_job(desk: ModelDesk, parts: _Parts, links: Links, look: _Look) -> None
         is_pulled = job is not None and job.subject in desk.shelf.names()
         return _use(desk, job.subject) if job and is_pulled else (gr.skip(), gr.skip())
 
-    def download() -> Any:
-        job = desk.jobs.current
-        return str(job.result[1]) if job and job.kind == "export" and job.state == "done" else gr.skip()
+    def download(profile: Profile) -> Any:
+        job = current(profile)
+        return str(job.file) if job and job.state == "done" and job.file else gr.skip()
 
     def overwrite(request: gr.Request, profile: Profile, token: Token) -> str:
         job, t = current(profile), words_of(request)
