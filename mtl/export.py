@@ -29,8 +29,9 @@ Dtype = Literal["float32", "float16"]
 OPSET = 18  # the first whose Resize and ReduceMean the exporter uses as they are; onnxruntime has it since 1.14
 OUTPUTS = ("class_logits", "mask_logits", "features")
 BATCH_SIZE = 16
-# Of a probability, by how the weights are kept: the first is arithmetic in another order, the second rounding.
-MAX_DIFFERENCE = {"float32": 1e-3, "float16": 1e-2}
+# Of a probability, by how the weights are kept: the first is arithmetic in another order, the second rounding. It is
+# that of the worst pixel, on a lesion's edge: halves round weights by up to 0.05 %, and such a pixel moves by 0.03.
+MAX_DIFFERENCE = {"float32": 1e-3, "float16": 5e-2}
 NOTE = "for research, not a medical device; the licence of the weights is that of the model they come from"
 
 # (N, 3, S, S) float32 as the network takes it -> class logits (N, C), mask logits (N, 1, S/2, S/2)

@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,11 +103,11 @@ def _own_card(weights: Path) -> str | None:
 
 
 def _stored_dtype(weights: Path) -> str:
-    """F32 or F16: how the file keeps the first of its weights that are no counts."""
+    """F32 or F16: the shortest in which the file keeps weights; counts are none."""
     with weights.open("rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
     dtypes = (entry["dtype"] for name, entry in header.items() if name != "__metadata__")
-    return next(dtype for dtype in dtypes if "F" in dtype)
+    return min((dtype for dtype in dtypes if "F" in dtype), key=lambda dtype: int(re.sub(r"\D", "", dtype)))
 
 
 # ---- what belongs to these weights
