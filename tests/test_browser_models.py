@@ -11,9 +11,10 @@ from planted import PLANTED_TOKEN
 from test_browser_analyse import serious_findings
 from tiny import tiny_config
 
-from mtl.checkpoint import Checkpoint, write_pth
+from mtl.checkpoint import Checkpoint, read_checkpoint, write_pth
 from mtl.config import ModelConfig
 from mtl.model import MultiTaskNetwork
+from mtl.model_files import DEFAULT_CHECKPOINT
 from mtl.training.run import Run
 
 pytestmark = needs_chromium
@@ -65,7 +66,8 @@ def no_faults(work: Workplace) -> None:
 
 def open_models(page: "sync_api.Page", name: str = "Models") -> None:
     page.get_by_role("tab", name=name).click()
-    sync_api.expect(card(page, "default")).to_contain_text("a33372e838d4")  # its facts have been read
+    # Then its facts have been read.
+    sync_api.expect(card(page, "default")).to_contain_text(read_checkpoint(DEFAULT_CHECKPOINT).revision)
 
 
 def card(page: "sync_api.Page", name: str) -> "sync_api.Locator":

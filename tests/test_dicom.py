@@ -332,7 +332,7 @@ def test_bombs_are_refused_soon(photo: np.ndarray) -> None:
     for name, bomb in bombs.items():
         started = time.monotonic()
         assert refusal(bomb), name
-        assert time.monotonic() - started < 3, name
+        assert time.monotonic() - started < 10, name  # a second, on an idle machine
     assert np.array_equal(read_photo(file + element * 1_000_000), photo)  # what follows the pixels is not read
 
 

@@ -94,7 +94,9 @@ def test_what_ships_keeps_its_bytes_and_its_card(tmp_path: Path) -> None:
     own, card = ModelCard((SHIPPED / CARD_FILE).read_text()), ModelCard((tmp_path / CARD_FILE).read_text())
     assert card.text == own.text
     assert (card.data.license, card.data.license_name) == ("other", "research-only")
-    assert package.evaluation is None
+    assert package.evaluation is not None
+    assert package.evaluation["classification"]["groups"]["hair type"]["images"] == 167
+    assert "worst" not in (tmp_path / "evaluation.json").read_text()
 
 
 def test_nothing_tells_where_anything_lay(run_folder: Path, built: Path) -> None:
