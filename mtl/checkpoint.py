@@ -356,7 +356,10 @@ def rewrite_config(path: Path, config: ModelConfig) -> None:
     if path.suffix == ".safetensors":
         file = path.with_name(CONFIG_FILE)
         saved = json.loads(file.read_text(encoding="utf-8"))
-        write_text(file, json.dumps({**saved, **config_to_dict(config, saved.get("training", {}))}, indent=2) + "\n")
+        # A setting that is left out now, as groups that are named again, must not stay from before.
+        others = {key: value for key, value in saved.items() if key not in ModelConfig.model_fields}
+        rewritten = {**config_to_dict(config, saved.get("training", {})), **others}
+        write_text(file, json.dumps(rewritten, indent=2) + "\n")
     else:
         payload = read_pth(path)
         write_state(path, {**payload, "config": config_to_dict(config, payload["config"].get("training", {}))})

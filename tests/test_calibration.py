@@ -117,9 +117,9 @@ def test_the_masks_threshold_is_where_they_fit_best() -> None:
 
 
 def test_what_too_few_photos_tell_stays_as_it_is() -> None:
-    config = CONFIG.replace(temperature=1.3, mask_threshold=0.4)
+    config = CONFIG.replace(temperature=1.3, mask_threshold=0.4, unnamed_groups=("skin type",))
     found = calibrate(results_of(*drawn(calibration.MIN_LABELS - 1, 3.0), masks_with(0.6, 5)), config)
-    assert (found.temperature, found.mask_threshold, found.unnamed_groups) == (1.3, 0.4, ())
+    assert (found.temperature, found.mask_threshold, found.unnamed_groups) == (1.3, 0.4, ("skin type",))
 
 
 def test_a_group_that_is_wrong_too_often_is_not_named() -> None:
@@ -157,6 +157,9 @@ def test_it_is_kept_with_the_weights(kind: str, tmp_path: Path) -> None:
     rewrite_config(path, wanted)
     kept = read_checkpoint(path)
     assert kept.model_config == wanted
+    rewrite_config(path, config)
+    assert read_checkpoint(path).model_config == config
+    rewrite_config(path, wanted)
     assert (kept.revision, kept.training, kept.epoch, kept.metrics) == (
         checkpoint.revision,
         checkpoint.training,

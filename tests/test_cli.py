@@ -262,11 +262,13 @@ def test_evaluate_calibrates_and_writes_a_page(
     monkeypatch.setattr("mtl.evaluation.calibration.MIN_LABELS", 2)
     weights, page = shutil.copy(finished_run.best_file, tmp_path), tmp_path / "report.html"
     asked = ("evaluate", "--data-dir", tiny_data, "--checkpoint", weights)
-    report = answer(*asked, "--calibrate", "--report", page, "--tta", "flips")
+    report = answer(*asked, "--calibrate", "--report", page)
     temperature = read_checkpoint(Path(weights)).model_config.temperature
     assert report["calibration"]["temperature"] == temperature != 1
-    assert report["tta"] == "flips"
     assert "Jaccard" in page.read_text()
+    assert answer(*asked, "--tta", "flips")["tta"] == "flips"
+    for wrong in (("--save", "--tta", "turns"), ("--calibrate", "--split", "train")):
+        assert main(["evaluate", *map(str, asked[1:]), *wrong]) == 1
     assert answer(*asked)["calibration"]["temperature"] == temperature
 
 

@@ -60,7 +60,12 @@ def run_evaluate(args: argparse.Namespace) -> None:
     from mtl.data.folder import read_folder
     from mtl.evaluation.evaluate import evaluate, require_same_classes
 
-    weights = _weights_here(args.checkpoint) if args.save or args.calibrate else None
+    keeps = args.save or args.calibrate
+    if keeps and args.tta != "off":
+        raise ConfigError(f"save, calibrate: got tta {args.tta}; needed off: what is kept counts for plain answers")
+    if args.calibrate and args.split != "val":
+        raise ConfigError("calibrate: got the split train; needed val: of photos it has learned, a model is too sure")
+    weights = _weights_here(args.checkpoint) if keeps else None
     model = MultiTaskModel.load(args.checkpoint, args.device)
     trained_with = {k: v for k, v in model.checkpoint.training.items() if k in FROM_CHECKPOINT}
     folder = read_folder(TrainConfig(**{**trained_with, **settings_of(args)}))

@@ -99,8 +99,11 @@ def _unnamed_groups(results: Results, config: ModelConfig, factor: float) -> tup
     for group, ids in config.classes.group_ids.items():
         labels = within.take((within.ids >= ids.start) & (within.ids < ids.stop))
         named = labels.sureness >= NAME_CONFIDENCE
-        if len(labels.ids) >= MIN_LABELS and named.any() and labels.correct[named].mean() < MIN_PRECISION:
-            unnamed.append(group)
+        if len(labels.ids) < MIN_LABELS or not named.any():
+            is_unnamed = group in config.unnamed_groups
+        else:
+            is_unnamed = bool(labels.correct[named].mean() < MIN_PRECISION)
+        unnamed += [group] * is_unnamed
     return tuple(unnamed)
 
 

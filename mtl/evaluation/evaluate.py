@@ -77,7 +77,7 @@ def worst(results: Results, config: ModelConfig) -> dict[str, list[dict[str, Any
     jaccard, area = jaccards(lesions), free.predicted / free.pixels
     labels = read_labels(results.answers, config, within_groups=True)
     given = labels.probabilities[np.arange(len(labels.ids)), labels.ids]
-    wrong = [row for row in np.argsort(given, kind="stable")[:WORST] if not labels.correct[row]]
+    wrong = [row for row in np.argsort(given, kind="stable") if not labels.correct[row]][:WORST]
     return {
         "segmentation": [
             {"name": names[lesions.photos[row]], "jaccard": float(jaccard[row])}
