@@ -13,6 +13,8 @@ from mtl.training.run import Run, list_runs
 
 pytestmark = needs_chromium
 
+TRAINING_MS = 300_000  # for two epochs beside other tests
+
 # Notes when Stop was pressed and when it first read otherwise.
 WATCH_STOP = """() => {
   const button = document.querySelector("#mtl-stop");
@@ -114,7 +116,7 @@ def test_start_reload_second_browser_stop_resume_finish_and_use(
 
     epochs, step = shorten(run), run.status().step
     page.locator("#mtl-resume").click()
-    sync_api.expect(card).to_contain_text("Finished")
+    sync_api.expect(card).to_contain_text("Finished", timeout=TRAINING_MS)
     # On a slow machine the run was stopped late, and may end early: no more improvement.
     done = run.status().epoch
     sync_api.expect(card).to_contain_text(f"{done} of {epochs} epochs")
@@ -189,7 +191,7 @@ def test_a_killed_server_leaves_a_run_that_reads_as_interrupted_and_can_be_resum
         sync_api.expect(page.locator("#mtl-stop")).to_be_disabled()
         epochs = shorten(run)
         page.locator("#mtl-resume").click()
-        sync_api.expect(card).to_contain_text(f"Finished: {run.name}")
+        sync_api.expect(card).to_contain_text(f"Finished: {run.name}", timeout=TRAINING_MS)
         assert [event["epoch"] for event in run.events() if event["event"] == "epoch"] == list(range(1, epochs + 1))
 
 

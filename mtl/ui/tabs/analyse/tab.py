@@ -276,8 +276,8 @@ def _work(desk: Desk, shelf: ModelShelf, model_name: str, tta: Tta) -> Iterator[
         if number != desk.selected:
             shown = (shown[0], gr.skip(), gr.skip(), *shown[3:])
         yield *shown, *table
-    shown = _shown(desk)
-    yield shown[0], gr.skip(), gr.skip(), *shown[3:], *_answers(desk)
+    # All of it once more: what comes while a slow browser is still making the tab's parts is lost there.
+    yield *_shown(desk), *_answers(desk)
 
 
 def _told(desk: Desk, seconds_left: float | None) -> str:
