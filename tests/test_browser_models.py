@@ -153,7 +153,7 @@ def test_a_slow_pull_shows_its_files_outlives_a_reload_and_is_cancelled(
         pull(page, "ada/other")
         sync_api.expect(page.locator("#mtl-pull-notice")).to_contain_text("wait for that, or cancel it")
         page.locator("#mtl-job-cancel").click()
-        sync_api.expect(job(page, "quiet")).to_contain_text("Nothing has changed", timeout=3000)
+        sync_api.expect(job(page, "quiet")).to_contain_text("Nothing has changed", timeout=10_000)
         assert work.pulled == []
 
 

@@ -121,7 +121,7 @@ def _by_photo(results: Results, config: ModelConfig) -> dict[str, tuple[np.ndarr
     }
     within = read_labels(results.answers, config, within_groups=True)
     for group, ids in config.classes.group_ids.items():
-        labels = within.take((within.ids >= ids.start) & (within.ids < ids.stop))
+        labels = within.of_group(ids)
         measured[f"{group}, accuracy"] = (labels.photos, labels.correct.astype(float))
     return measured
 

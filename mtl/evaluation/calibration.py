@@ -97,7 +97,7 @@ def _unnamed_groups(results: Results, config: ModelConfig, factor: float) -> tup
     within = at_temperature(read_labels(results.answers, config, within_groups=True), factor)
     unnamed = []
     for group, ids in config.classes.group_ids.items():
-        labels = within.take((within.ids >= ids.start) & (within.ids < ids.stop))
+        labels = within.of_group(ids)
         named = labels.sureness >= NAME_CONFIDENCE
         if len(labels.ids) < MIN_LABELS or not named.any():
             is_unnamed = group in config.unnamed_groups

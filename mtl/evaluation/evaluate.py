@@ -61,8 +61,7 @@ def report(
         "calibration": calibration_figures(results, config),
         "reliability": reliability(labels),
         "confusion": {
-            group: confusion(within.take((within.ids >= ids.start) & (within.ids < ids.stop)), config)
-            for group, ids in config.classes.group_ids.items()
+            group: confusion(within.of_group(ids), config) for group, ids in config.classes.group_ids.items()
         },
         "intervals": intervals(results, config, replicates, pulse=pulse) if replicates else {},
         "breakdown": breakdown(results, config, attributes),

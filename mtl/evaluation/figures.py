@@ -46,6 +46,10 @@ class Labels:
     def take(self, rows: np.ndarray) -> "Labels":
         return Labels(self.ids[rows], self.predicted[rows], self.probabilities[rows], self.photos[rows])
 
+    def of_group(self, ids: range) -> "Labels":
+        """Those of a group's classes."""
+        return self.take((self.ids >= ids.start) & (self.ids < ids.stop))
+
 
 def figures(results: Results, config: ModelConfig) -> dict[str, Any]:
     """`photos`, `segmentation`, `classification`, `lesion_free`: numbers, and dictionaries of numbers."""
@@ -140,7 +144,7 @@ def class_figures(labels: Labels) -> dict[str, float | None]:
 
 def _group_figures(within: Labels, answers: Answers, group: int, ids: range) -> dict[str, Any]:
     """named: share of the photos with a label of the group whose class is named; named_right: how many of these so."""
-    labels = within.take((within.ids >= ids.start) & (within.ids < ids.stop))
+    labels = within.of_group(ids)
     named = answers.named[labels.photos, group]
     return {
         "images": len(labels.ids),

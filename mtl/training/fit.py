@@ -2,7 +2,6 @@
 
 import logging
 import platform
-import random
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,8 +16,7 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping
 from pytorch_lightning.utilities.memory import is_oom_error
 from torch.utils._triton import has_triton
 
-from mtl.analysis.engine import EagerEngine
-from mtl.checkpoint import Checkpoint, read_checkpoint, read_pth, rewrite_config, write_training_features
+from mtl.checkpoint import Checkpoint, read_checkpoint, read_pth
 from mtl.config import ModelConfig, TrainConfig
 from mtl.data.cache import PhotoCache, open_cache
 from mtl.data.check import check_folder, read_once
@@ -35,11 +33,9 @@ from mtl.errors import (
     MtlError,
     RunError,
 )
-from mtl.evaluation.calibration import calibrate
-from mtl.evaluation.measure import measure
 from mtl.files import is_full, keep_copy
 from mtl.model import MultiTaskNetwork
-from mtl.training import ranks
+from mtl.training import finish, ranks
 from mtl.training.callbacks import (
     AtomicCheckpointIO,
     AveragedWeights,
@@ -49,7 +45,6 @@ from mtl.training.callbacks import (
     StopOnRequest,
     StopRequested,
 )
-from mtl.training.features import learn_features
 from mtl.training.locks import DeviceLock, lock_device
 from mtl.training.masks import mask_maker
 from mtl.training.run import Run
@@ -69,7 +64,6 @@ CHANGEABLE_ON_RESUME = {
     "compile", "calibrate",
 }  # fmt: skip
 
-CALIBRATION_PHOTOS = 5000  # at most; more would tell little
 COMPILED_STEPS = 10_000  # so many make up for the minutes that compiling takes
 
 
@@ -247,8 +241,9 @@ def run_job(job: Job, *, show_progress: bool = False, check_progress: CheckProgr
             except DivergedError as error:
                 raise _taken_back(job, error) if ranks.is_first() else error from error
             if ranks.is_first():
-                _calibrate(job)
-                _keep_training_features(job)
+                show = partial(_progress, job.run)
+                finish.calibrate_best(job.run, job.config, job.folder, job.device, show)
+                finish.keep_training_features(job.run, job.folder, job.device, show)
     finally:
         torch.set_num_threads(threads)
         job.lock.release()
@@ -525,39 +520,6 @@ def _callbacks(job: Job) -> list[Callback]:
     if first:
         callbacks.append(TensorBoardCurves(run))
     return [*callbacks, StopOnRequest(run), *job.listeners]
-
-
-def _calibrate(job: Job) -> None:
-    """How the best weights' answers are to be read, by the validation photos; nothing that goes wrong ends the run."""
-    if not job.config.calibrate:
-        return
-    try:
-        best = read_checkpoint(job.run.best_file)
-        show = _progress(job.run, "calibrating on the validation photos")
-        engine = EagerEngine(best.network(), job.device)
-        photos = random.Random(0).sample(job.folder.val, min(len(job.folder.val), CALIBRATION_PHOTOS))
-        results = measure(photos, engine, best.model_config, show)
-        calibrated = calibrate(results, best.model_config).applied(best.model_config)
-        if calibrated != best.model_config:
-            rewrite_config(job.run.best_file, calibrated)
-    except StopRequested:
-        log.info("stopped on request: the model's probabilities are not calibrated")
-    except Exception:
-        log.warning("the model's probabilities are not calibrated", exc_info=True)
-
-
-def _keep_training_features(job: Job) -> None:
-    """Beside the best weights. These are as good without, so nothing that goes wrong here ends the run."""
-    show = _progress(job.run, "learning what the training photos are like")
-    try:
-        best = read_checkpoint(job.run.best_file)
-        features = learn_features(best, job.folder, job.device, show)
-        if features is not None:
-            write_training_features(job.run.path, features, best.state_dict)
-    except StopRequested:
-        log.info("stopped on request: the model will not tell photos unlike the training photos")
-    except Exception:
-        log.warning("the model will not tell photos unlike the training photos", exc_info=True)
 
 
 @contextmanager
