@@ -1,8 +1,12 @@
-"""After the last epoch: what the best weights are told with. Nothing that goes wrong here ends the run."""
+"""After the last epoch: the best weights are calibrated, and what their training photos are like is kept.
+
+The weights are as good without, so nothing that goes wrong here ends the run.
+"""
 
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -22,10 +26,10 @@ Shows = Callable[[str], Callable[[int, int], None]]  # (what is done) -> what ta
 
 
 def calibrate_best(run: Run, config: TrainConfig, folder: DataFolder, device: torch.device, show: Shows) -> None:
-    """How the best weights' answers are to be read, by the validation photos."""
+    """Fit how the best weights' answers are to be read, on validation photos, and store it with them."""
     if not config.calibrate:
         return
-    try:
+    with _spared("the model's probabilities are not calibrated"):
         best = read_checkpoint(run.best_file)
         engine = EagerEngine(best.network(), device)
         photos = random.Random(0).sample(folder.val, min(len(folder.val), CALIBRATION_PHOTOS))
@@ -33,20 +37,23 @@ def calibrate_best(run: Run, config: TrainConfig, folder: DataFolder, device: to
         calibrated = calibrate(results, best.model_config).applied(best.model_config)
         if calibrated != best.model_config:
             rewrite_config(run.best_file, calibrated)
-    except StopRequested:
-        log.info("stopped on request: the model's probabilities are not calibrated")
-    except Exception:
-        log.warning("the model's probabilities are not calibrated", exc_info=True)
 
 
 def keep_training_features(run: Run, folder: DataFolder, device: torch.device, show: Shows) -> None:
-    """Beside the best weights: by them the model tells photos unlike its training photos."""
-    try:
+    """Write beside the best weights what tells photos unlike the training photos."""
+    with _spared("the model will not tell photos unlike the training photos"):
         best = read_checkpoint(run.best_file)
         features = learn_features(best, folder, device, show("learning what the training photos are like"))
         if features is not None:
             write_training_features(run.path, features, best.state_dict)
+
+
+@contextmanager
+def _spared(lost: str) -> Iterator[None]:
+    """What goes wrong costs what is named, and is in the run's log."""
+    try:
+        yield
     except StopRequested:
-        log.info("stopped on request: the model will not tell photos unlike the training photos")
+        log.info("stopped on request: %s", lost)
     except Exception:
-        log.warning("the model will not tell photos unlike the training photos", exc_info=True)
+        log.warning("%s", lost, exc_info=True)

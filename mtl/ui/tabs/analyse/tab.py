@@ -276,7 +276,7 @@ def _work(desk: Desk, shelf: ModelShelf, model_name: str, tta: Tta) -> Iterator[
         if number != desk.selected:
             shown = (shown[0], gr.skip(), gr.skip(), *shown[3:])
         yield *shown, *table
-    # All of it once more: what comes while a slow browser is still making the tab's parts is lost there.
+    # All of it once more: on a slow machine the photo and its answer were seen to be missing beside the list.
     yield *_shown(desk), *_answers(desk)
 
 
