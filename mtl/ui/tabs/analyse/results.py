@@ -17,6 +17,7 @@ from mtl.errors import MtlError, PhotoError
 from mtl.ui import desk as desks
 from mtl.ui.answer_views import progress
 from mtl.ui.desk import Desk, Desks
+from mtl.ui.events import QUIET
 from mtl.ui.labels import label
 from mtl.ui.tabs.analyse.stage import desk_of
 
@@ -78,7 +79,7 @@ def wire_results(results: Results, all_desks: Desks) -> None:
     def cancel(request: gr.Request) -> None:
         desk_of(all_desks, request).stop_saving()
 
-    results.cancel.click(cancel, None, None, api_visibility="private", show_progress="hidden", concurrency_limit=None)
+    results.cancel.click(cancel, None, None, **QUIET)
 
 
 def table_value(desk: Desk) -> Any:

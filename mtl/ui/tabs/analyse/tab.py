@@ -15,6 +15,7 @@ from mtl.errors import MtlError
 from mtl.ui import desk as desks
 from mtl.ui.answer_views import progress
 from mtl.ui.desk import Desk, Desks
+from mtl.ui.events import QUIET
 from mtl.ui.labels import label
 from mtl.ui.models import ModelShelf
 from mtl.ui.tabs.analyse.pair import Pair, render_pair, wire_pair
@@ -177,10 +178,8 @@ def _title(path: Path) -> str:
 
 
 def _wire_photos(demo: gr.Blocks, parts: _Parts, shelf: ModelShelf, all_desks: Desks, examples: list[Path]) -> None:
-    private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     # Of all visitors' photos a few at a time; what is only looked at never waits for them.
-    queued = private | {"concurrency_id": "analysis", "concurrency_limit": AT_ONCE}
-    free = private | {"concurrency_limit": None}
+    queued = QUIET | {"concurrency_id": "analysis", "concurrency_limit": AT_ONCE}
 
     def take_files(files: list[str] | None, request: gr.Request) -> tuple[Any, ...]:
         return None, *_take(desk_of(all_desks, request), [Path(file) for file in files or []])
@@ -217,18 +216,18 @@ def _wire_photos(demo: gr.Blocks, parts: _Parts, shelf: ModelShelf, all_desks: D
 
     shown, answers = parts.shown, [*parts.shown, parts.results.table, *parts.pair.choices]
     for event in (
-        parts.upload.upload(take_files, parts.upload, [parts.upload, *shown], **free),
-        parts.camera.input(take_picture, parts.camera, [parts.camera, *shown], **free),
-        parts.examples.select(take_example, None, shown, **free),
+        parts.upload.upload(take_files, parts.upload, [parts.upload, *shown], **QUIET),
+        parts.camera.input(take_picture, parts.camera, [parts.camera, *shown], **QUIET),
+        parts.examples.select(take_example, None, shown, **QUIET),
         # Also where the Train tab chose the model.
-        parts.model.change(wait_again, None, [*answers, parts.pair.card], **free),
-        parts.tta.change(wait_again, None, [*answers, parts.pair.card], **free),
-        parts.go_on.click(lambda: gr.update(visible=False), None, parts.go_on, **free),
+        parts.model.change(wait_again, None, [*answers, parts.pair.card], **QUIET),
+        parts.tta.change(wait_again, None, [*answers, parts.pair.card], **QUIET),
+        parts.go_on.click(lambda: gr.update(visible=False), None, parts.go_on, **QUIET),
     ):
         event.success(work, [parts.model, parts.tta], answers, **queued)
-    parts.stop.click(stop, None, [parts.stop, parts.go_on], **free)
-    parts.clear.click(clear, parts.sure, [*answers, parts.pair.card], js=ASK_JS, **free)
-    demo.load(_opener(all_desks), None, shown, **free)
+    parts.stop.click(stop, None, [parts.stop, parts.go_on], **QUIET)
+    parts.clear.click(clear, parts.sure, [*answers, parts.pair.card], js=ASK_JS, **QUIET)
+    demo.load(_opener(all_desks), None, shown, **QUIET)
     demo.unload(_leaver(all_desks))
 
 
@@ -314,9 +313,7 @@ def _wire_model_line(demo: gr.Blocks, parts: _Parts, describe: Callable[[str, Wo
         look,
         parts.model,
         parts.model_line,
-        api_visibility="private",
-        show_progress="hidden",
-        concurrency_limit=None,
+        **QUIET,
     )
 
 
@@ -324,7 +321,6 @@ def _wire_model_line(demo: gr.Blocks, parts: _Parts, describe: Callable[[str, Wo
 
 
 def _wire_choices(parts: _Parts, all_desks: Desks) -> None:
-    free: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
 
     def select(event: gr.EventData, request: gr.Request) -> tuple[Any, ...]:
         desk = desk_of(all_desks, request)
@@ -349,7 +345,7 @@ def _wire_choices(parts: _Parts, all_desks: Desks) -> None:
 
     answers = [*parts.stage.parts, parts.results.table]
     # The last of what comes while an answer is under way is not dropped: a stroke carries those before it.
-    free["trigger_mode"] = "always_last"
+    free = QUIET | {"trigger_mode": "always_last"}
     parts.stage.strip.select(select, None, parts.stage.parts, **free)
     parts.stage.viewer.edit(edit, None, answers, **free)
     parts.confidence.change(choose_confidence, parts.confidence, answers, **free)

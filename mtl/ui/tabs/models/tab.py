@@ -13,6 +13,7 @@ from gradio.events import Dependency
 from mtl.errors import HubConflictError, MtlError
 from mtl.ui import model_views, views
 from mtl.ui.choices import data_choices
+from mtl.ui.events import QUIET, in_turn
 from mtl.ui.fields import with_chosen
 from mtl.ui.labels import label
 from mtl.ui.model_desk import ModelDesk
@@ -144,7 +145,7 @@ def _render_job() -> JobPart:
 
 # ---- what is shown
 
-QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
+IN_TURN = in_turn("models")
 
 
 def visitor_of(desk: ModelDesk, profile: Profile) -> Visitor:
@@ -187,7 +188,7 @@ class _Look:
 
     def after(self, event: Dependency, *, show: bool = False) -> None:
         """Once that is done; show: also scroll there."""
-        looked = event.then(self.look, self.asked, self.shown, **QUIET)
+        looked = event.then(self.look, self.asked, self.shown, **IN_TURN)
         if show:
             looked.then(None, None, None, js=SHOW_JS, **QUIET)
 
@@ -214,8 +215,8 @@ def _wire_look(demo: gr.Blocks, desk: ModelDesk, parts: _Parts, links: Links, lo
         line = desk.account(visitor, can_sign_in=can_sign_in(), t=t)
         return f'<p class="mtl-quiet">{escape(line)}</p>', gr.update(visible=not visitor.why_no_change(t))
 
-    gr.Timer(POLL_SECONDS).tick(look.look, look.asked, look.shown, **QUIET)
-    gr.on([demo.load, links.model.change], look.look, look.asked, look.shown, **QUIET)
+    gr.Timer(POLL_SECONDS).tick(look.look, look.asked, look.shown, **IN_TURN)
+    gr.on([demo.load, links.model.change], look.look, look.asked, look.shown, **IN_TURN)
     demo.load(greet, None, [parts.account, parts.pull_panel], **QUIET)
 
 

@@ -23,10 +23,10 @@ from mtl.ui.choices import (
     read_choice,
     unpack_upload,
 )
+from mtl.ui.events import QUIET
 from mtl.ui.fields import with_chosen
 from mtl.ui.samples import SampleGrids
 
-QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
 AUTO_CHECK_PHOTOS = 500  # so many are read in a few seconds, so nobody needs to ask for it
 DRAW, CHECK = "Draw the photos", "Check the photos"
 LAYOUT = (

@@ -15,6 +15,7 @@ from mtl.training.jobs import JobManager
 from mtl.training.run import Run
 from mtl.ui import run_views, views
 from mtl.ui.curves import PLOTS, SCORES, CurveReader, Plot, Version, Window, empty_frames
+from mtl.ui.events import QUIET, in_turn
 from mtl.ui.fields import with_chosen
 from mtl.ui.live import Controls, View, make_view, sample_pictures
 from mtl.ui.theme import CURVE_COLORS
@@ -267,7 +268,7 @@ def _sample_updates(
 
 def wire_run_step(demo: gr.Blocks, step: RunStep, jobs: JobManager, watch: RunWatch, reader: CurveReader) -> None:
     private: dict[str, Any] = {"api_visibility": "private"}
-    quiet = private | {"show_progress": "hidden", "concurrency_limit": None}
+    looking = in_turn("run")
 
     def poll(name: str, seen: Seen, zoom: Zoom | None, pin: Pin | None) -> list[Any]:
         return refresh(watch, reader, name, seen, zoom, pin)
@@ -314,20 +315,22 @@ def wire_run_step(demo: gr.Blocks, step: RunStep, jobs: JobManager, watch: RunWa
     def offer(name: str) -> Any:
         return gr.update(choices=run_choices(watch, name))
 
-    gr.Timer(1).tick(poll, step.asked, step.shown, **quiet)
-    demo.load(poll, step.asked, step.shown, **quiet)
-    step.run.change(poll, step.asked, step.shown, **quiet)
-    gr.on([demo.load, step.run.focus], offer, step.run, step.run, **quiet)
+    gr.Timer(1).tick(poll, step.asked, step.shown, **looking)
+    demo.load(poll, step.asked, step.shown, **looking)
+    step.run.change(poll, step.asked, step.shown, **looking)
+    gr.on([demo.load, step.run.focus], offer, step.run, step.run, **QUIET)
     for button, word, handler in ((step.stop, "Stopping…", stop), (step.resume, "Resuming…", resume)):
         # Said at once; the next look at the run's folder says how it went.
         button.click(None, None, button, js=f"() => '{word}'", **private)
-        pressed = button.click(handler, step.run, [button, step.notice], **quiet)
-        pressed.then(poll, step.asked, step.shown, **quiet)
+        pressed = button.click(handler, step.run, [button, step.notice], **QUIET)
+        pressed.then(poll, step.asked, step.shown, **looking)
     step.download.click(download, step.run, step.file, **private).success(None, None, None, js=SAVE_JS, **private)
     for plot in step.plots:
-        plot.select(zoom_in, step.asked, [step.zoom, *step.shown], **quiet)
-        plot.double_click(zoom_out, step.asked, [step.zoom, *step.shown], **quiet)
-    step.epoch.input(look_back, [step.epoch, *step.asked], [step.pin, *step.shown], trigger_mode="always_last", **quiet)
+        plot.select(zoom_in, step.asked, [step.zoom, *step.shown], **looking)
+        plot.double_click(zoom_out, step.asked, [step.zoom, *step.shown], **looking)
+    step.epoch.input(
+        look_back, [step.epoch, *step.asked], [step.pin, *step.shown], trigger_mode="always_last", **looking
+    )
 
 
 def run_choices(watch: RunWatch, shown: str) -> list[tuple[str, str]]:

@@ -14,6 +14,7 @@ from mtl.errors import MtlError
 from mtl.training.run import differing_settings
 from mtl.ui import run_views, views
 from mtl.ui.curves import METRICS, SLOTS, CurveReader, Version
+from mtl.ui.events import QUIET, in_turn
 from mtl.ui.tabs.train.run import SAVE_JS, run_choices
 from mtl.ui.theme import RUN_COLORS
 from mtl.ui.watch import RunWatch, Watched
@@ -140,7 +141,7 @@ def _comparison(reader: CurveReader, chosen: Sequence[Watched], metric: str) -> 
 def wire_runs(demo: gr.Blocks, part: RunsPart, watch: RunWatch, reader: CurveReader, shown: gr.Dropdown) -> None:
     """shown: the choice of the run that step 3 shows."""
     private: dict[str, Any] = {"api_visibility": "private"}
-    quiet = private | {"show_progress": "hidden", "concurrency_limit": None}
+    looking = in_turn("runs")
 
     def look(seen: Seen, ticked: list[str], metric: str) -> list[Any]:
         return refresh(watch, reader, seen, ticked, metric)
@@ -181,15 +182,14 @@ def wire_runs(demo: gr.Blocks, part: RunsPart, watch: RunWatch, reader: CurveRea
                 raise gr.Error(str(error)) from None
             yield path
 
-    gr.Timer(2).tick(look, part.asked, part.shown, **quiet)
-    demo.load(look, part.asked, part.shown, **quiet)
-    # Every tick counts, in order.
-    in_order = quiet | {"trigger_mode": "multiple", "concurrency_limit": 1}
-    part.table.input(tick, part.asked, [part.ticked, *part.shown], **in_order)
-    part.table.select(show, None, shown, **quiet)
-    part.metric.change(look, part.asked, part.shown, **quiet)
-    part.delete.click(ask, part.ticked, [part.confirm, part.question, part.notice], **quiet)
-    part.no.click(lambda: gr.update(visible=False), None, part.confirm, **quiet)
+    gr.Timer(2).tick(look, part.asked, part.shown, **looking)
+    demo.load(look, part.asked, part.shown, **looking)
+    # Every tick counts.
+    part.table.input(tick, part.asked, [part.ticked, *part.shown], trigger_mode="multiple", **looking)
+    part.table.select(show, None, shown, **QUIET)
+    part.metric.change(look, part.asked, part.shown, **looking)
+    part.delete.click(ask, part.ticked, [part.confirm, part.question, part.notice], **QUIET)
+    part.no.click(lambda: gr.update(visible=False), None, part.confirm, **QUIET)
     gone = part.yes.click(delete, part.ticked, [part.confirm, part.notice], **private)
-    gone.then(look, part.asked, part.shown, **quiet)
+    gone.then(look, part.asked, part.shown, **looking)
     part.download.click(download, part.ticked, part.file, **private).success(None, None, None, js=SAVE_JS, **private)

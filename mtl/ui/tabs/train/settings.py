@@ -24,9 +24,10 @@ from mtl.ui.choices import (
     read_choice,
     why_not,
 )
+from mtl.ui.events import QUIET
 from mtl.ui.fields import ELSEWHERE, SettingField, label_of, make_field, setting_names, to_settings, to_values
 from mtl.ui.models import ModelShelf
-from mtl.ui.tabs.train.data import QUIET, DataStep, Reading
+from mtl.ui.tabs.train.data import DataStep, Reading
 
 # What these settings may be on a page that others may open: less than on the command line.
 PAGE_INFO = {

@@ -13,6 +13,7 @@ from mtl.ui import views
 from mtl.ui.checks import DataChecks
 from mtl.ui.choices import page_config, prepare_data, why_not
 from mtl.ui.curves import CurveReader
+from mtl.ui.events import QUIET, in_turn
 from mtl.ui.fields import to_settings
 from mtl.ui.models import ModelShelf
 from mtl.ui.run_views import step_heading
@@ -76,13 +77,12 @@ def _wire_start(
     start: Any, data: DataStep, settings: SettingsStep, step: RunStep, watch: RunWatch, reader: CurveReader
 ) -> None:
     """Start says at once that it was pressed, and shows the run as soon as there is one."""
-    private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
-    step.start.click(None, None, step.start, js="() => 'Starting…'", **private)
+    step.start.click(None, None, step.start, js="() => 'Starting…'", **QUIET)
     pressed = step.start.click(
-        start, [data.folder, *settings.fields.values()], [step.start, step.run, step.notice], **private
+        start, [data.folder, *settings.fields.values()], [step.start, step.run, step.notice], **QUIET
     )
-    pressed.then(lambda *asked: refresh(watch, reader, *asked), step.asked, step.shown, **private)
+    pressed.then(lambda *asked: refresh(watch, reader, *asked), step.asked, step.shown, **in_turn("run"))
     data.look_after(pressed)
     # What was said of other photos or settings goes.
     changes = [data.folder.change, *(field.change for field in settings.fields.values())]
-    gr.on(changes, None, None, step.notice, js="() => ''", **private)
+    gr.on(changes, None, None, step.notice, js="() => ''", **QUIET)
