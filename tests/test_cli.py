@@ -29,7 +29,7 @@ from mtl.training.run import HISTORY_LISTS, Run
 
 pytestmark = pytest.mark.usefixtures(ONE_THREAD)
 
-VERBS = ["train", "predict", "evaluate", "check-data", "demo-data", "runs", "export", "push", "pull"]
+VERBS = ["train", "predict", "evaluate", "check-data", "demo-data", "runs", "export", "average", "push", "pull"]
 ROOT = Path(__file__).parent.parent
 
 
@@ -560,6 +560,9 @@ def test_bad_photos_are_named_and_the_others_analysed(
             "there is something already",
         ),
         ("export --checkpoint {run}", "--format"),
+        ("average {run} --output {empty}/x --data-dir {data}", "got 1 checkpoint; needed two or more"),
+        ("average {run} {empty} --output {empty}/x --data-dir {data}", "there is no such checkpoint"),
+        ("average {run} {run} --output {empty} --data-dir {data}", "is there already; needed a new folder"),
         ("push {run} skin", "skin: it names no model on the Hub"),
         ("pull skin", "skin: it names no model on the Hub"),
         ("dance", "invalid choice: 'dance'"),

@@ -6,7 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mtl.cli.options import DATA_SETTINGS, AddVerb, add_checkpoint, add_settings, add_tta, help_of, settings_of
+from mtl.cli.options import (
+    CHOOSING,
+    DATA_SETTINGS,
+    AddVerb,
+    add_checkpoint,
+    add_settings,
+    add_tta,
+    help_of,
+    same_photos,
+)
 from mtl.cli.terminal import progress_bar, table
 from mtl.config import ModelConfig, TrainConfig
 from mtl.errors import ConfigError
@@ -14,11 +23,8 @@ from mtl.files import write_text
 
 if TYPE_CHECKING:
     from mtl.analysis.engine import Engine
-    from mtl.api import MultiTaskModel
     from mtl.data.folder import Sample
 
-# What decides which photos are the validation ones: measured on others, a checkpoint would meet its training photos.
-FROM_CHECKPOINT = ("seed", "val_fraction", "include", "labels", "classes")
 # Of the report, what is printed for people; the page and the JSON have the rest.
 TOLD = ("checkpoint", "split", "photos", "segmentation", "classification", "lesion_free", "calibration")
 
@@ -51,13 +57,15 @@ def add_verbs(add: AddVerb) -> None:
         action="store_true",
         help="keep the report beside the weights as evaluation.json, which a push takes along",
     )
-    evaluate.epilog = f"{', '.join(FROM_CHECKPOINT)} default to what the checkpoint was trained with."
+    evaluate.epilog = f"{', '.join(CHOOSING)} default to what the checkpoint was trained with."
 
 
 def run_evaluate(args: argparse.Namespace) -> None:
     from mtl.analysis.turned import with_views
     from mtl.api import MultiTaskModel
+    from mtl.checkpoint import rewrite_config
     from mtl.data.folder import read_folder
+    from mtl.evaluation.calibration import calibrated
     from mtl.evaluation.evaluate import evaluate, require_same_classes
 
     keeps = args.save or args.calibrate
@@ -67,8 +75,7 @@ def run_evaluate(args: argparse.Namespace) -> None:
         raise ConfigError("calibrate: got the split train; needed val: of photos it has learned, a model is too sure")
     weights = _weights_here(args.checkpoint) if keeps else None
     model = MultiTaskModel.load(args.checkpoint, args.device)
-    trained_with = {k: v for k, v in model.checkpoint.training.items() if k in FROM_CHECKPOINT}
-    folder = read_folder(TrainConfig(**{**trained_with, **settings_of(args)}))
+    folder = read_folder(same_photos(model.checkpoint.training, args))
     require_same_classes(model.config, folder.classes.names)
     engine, samples = with_views(model.engine, args.tta), folder.split(args.split)
     about = {
@@ -82,7 +89,8 @@ def run_evaluate(args: argparse.Namespace) -> None:
     with progress_bar("photos", quiet=args.json) as progress:
         config = model.config
         if weights is not None and args.calibrate:
-            config = _calibrated(weights, model, samples, progress)
+            config = calibrated(samples, engine, config, progress)
+            rewrite_config(weights, config)
         measured = evaluate(samples, engine, config, progress, folder=folder.path, attribute_files=files)
     report = {**about, **measured}
     if args.report is not None:
@@ -105,17 +113,6 @@ def _keep(weights: Path, report: dict[str, Any]) -> None:
     from mtl.hub.package import EVALUATION_FILE
 
     write_text(weights.with_name(EVALUATION_FILE), json.dumps(report, indent=2) + "\n")
-
-
-def _calibrated(weights: Path, model: "MultiTaskModel", samples: Sequence["Sample"], progress: Any) -> ModelConfig:
-    """The model's config, fitted on these photos and kept with its weights."""
-    from mtl.checkpoint import rewrite_config
-    from mtl.evaluation.calibration import calibrate
-    from mtl.evaluation.measure import measure
-
-    config = calibrate(measure(samples, model.engine, model.config, progress), model.config).applied(model.config)
-    rewrite_config(weights, config)
-    return config
 
 
 def _weights_here(checkpoint: str | None) -> Path:

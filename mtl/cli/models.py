@@ -1,4 +1,4 @@
-"""`predict` and `export`: what is done with a checkpoint."""
+"""`predict`, `export` and `average`: what is done with checkpoints."""
 
 import argparse
 import json
@@ -7,7 +7,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mtl.cli.options import AddVerb, add_checkpoint, add_tta, help_of
+from mtl.cli.options import (
+    CHOOSING,
+    DATA_SETTINGS,
+    AddVerb,
+    add_checkpoint,
+    add_settings,
+    add_tta,
+    help_of,
+    same_photos,
+)
 from mtl.cli.terminal import bar, progress_bar
 from mtl.errors import ConfigError, PhotoError
 
@@ -42,6 +51,13 @@ def add_verbs(add: AddVerb) -> None:
     export.add_argument("--output", metavar="PATH", help="unset: model.onnx, or the folder model")
     export.add_argument("--photos", nargs="+", metavar="PHOTO", help="to check it on; unset: the made examples")
     export.add_argument("--dtype", choices=("float32", "float16"), default="float32", help="of weights in safetensors")
+
+    average = add("average", run_average, "make one checkpoint of several that were trained on from the same weights")
+    average.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT", help=".pth files or folders, two or more")
+    average.add_argument("--output", required=True, metavar="DIR", help="folder for the new checkpoint")
+    add_settings(average, DATA_SETTINGS)
+    average.add_argument("--device", default="auto", help=help_of("device"))
+    average.epilog = f"Of the settings, {', '.join(CHOOSING)} default to what the first was trained with."
 
 
 def run_predict(args: argparse.Namespace) -> None:
@@ -151,6 +167,26 @@ def _mask_words(segmentation: dict[str, Any]) -> str:
         return "mask not trained"
     lesions = len(segmentation["lesions"])
     return f"{lesions} lesion{'s' * (lesions != 1)}, {segmentation['lesion_area_ratio']:.1%} of the photo"
+
+
+def run_average(args: argparse.Namespace) -> None:
+    from mtl.checkpoint import read_checkpoint, write_folder
+    from mtl.data.folder import read_folder
+    from mtl.device import choose_device
+    from mtl.training.average import average
+
+    output = Path(args.output)
+    if output.exists():
+        raise ConfigError(f"--output: {output} is there already; needed a new folder")
+    checkpoints = [read_checkpoint(source) for source in args.checkpoints]
+    folder = read_folder(same_photos(checkpoints[0].training, args))
+    with progress_bar("photos", quiet=args.json) as progress:
+        mean = average(checkpoints, folder, choose_device(args.device), progress)
+    write_folder(output, mean)
+    config = mean.model_config
+    fitted = {"temperature": config.temperature, "mask_threshold": config.mask_threshold}
+    told = {"path": str(output), "weights": mean.revision, **fitted}
+    print(json.dumps(told) if args.json else f"{output}: the mean of {len(checkpoints)} checkpoints, {mean.revision}")
 
 
 def run_export(args: argparse.Namespace) -> None:

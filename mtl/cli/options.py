@@ -12,6 +12,8 @@ from mtl.config import TrainConfig, section_of, type_of
 
 # (name, what it runs, help) -> its parser
 AddVerb = Callable[[str, Callable[[argparse.Namespace], None], str], argparse.ArgumentParser]
+# What decides which photos are the validation ones: measured on others, a checkpoint would meet its training photos.
+CHOOSING = ("seed", "val_fraction", "include", "labels", "classes")
 DATA_SETTINGS = {name: field for name, field in TrainConfig.model_fields.items() if section_of(field) == "data"}
 
 
@@ -37,6 +39,11 @@ def help_of(setting: str) -> str:
 def settings_of(args: argparse.Namespace) -> dict[str, Any]:
     """The settings that were given on the line."""
     return {name: value for name, value in vars(args).items() if name in TrainConfig.model_fields}
+
+
+def same_photos(training: dict[str, Any], args: argparse.Namespace) -> TrainConfig:
+    """The settings of the line, and for those that choose the photos where it is silent those of a training."""
+    return TrainConfig(**{**{k: v for k, v in training.items() if k in CHOOSING}, **settings_of(args)})
 
 
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:

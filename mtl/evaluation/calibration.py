@@ -3,16 +3,19 @@
 Fitted on validation photos. `cross_fitted` tells how well that works: each photo at a temperature of the others.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize_scalar
 
+from mtl.analysis.engine import Engine
 from mtl.analysis.predict import NAME_CONFIDENCE
 from mtl.config import ModelConfig
+from mtl.data.folder import Sample
 from mtl.evaluation.figures import Labels, class_figures, read_labels
-from mtl.evaluation.measure import THRESHOLDS, Masks, Results
+from mtl.evaluation.measure import THRESHOLDS, Masks, Results, measure
 from mtl.metrics import SMALLEST, negative_log_likelihood
 
 FOLDS = 5
@@ -35,6 +38,13 @@ class Calibration:
         return config.replace(
             temperature=self.temperature, mask_threshold=self.mask_threshold, unnamed_groups=self.unnamed_groups
         )
+
+
+def calibrated(
+    photos: Sequence[Sample], engine: Engine, config: ModelConfig, progress: Callable[[int, int], None]
+) -> ModelConfig:
+    """The config of the engine's network, fitted on these photos."""
+    return calibrate(measure(photos, engine, config, progress), config).applied(config)
 
 
 def calibrate(results: Results, config: ModelConfig) -> Calibration:

@@ -14,8 +14,7 @@ from mtl.analysis.engine import EagerEngine
 from mtl.checkpoint import read_checkpoint, rewrite_config, write_training_features
 from mtl.config import TrainConfig
 from mtl.data.folder import DataFolder
-from mtl.evaluation.calibration import calibrate
-from mtl.evaluation.measure import measure
+from mtl.evaluation.calibration import calibrated
 from mtl.training.callbacks import StopRequested
 from mtl.training.features import learn_features
 from mtl.training.run import Run
@@ -33,10 +32,9 @@ def calibrate_best(run: Run, config: TrainConfig, folder: DataFolder, device: to
         best = read_checkpoint(run.best_file)
         engine = EagerEngine(best.network(), device)
         photos = random.Random(0).sample(folder.val, min(len(folder.val), CALIBRATION_PHOTOS))
-        results = measure(photos, engine, best.model_config, show("calibrating on the validation photos"))
-        calibrated = calibrate(results, best.model_config).applied(best.model_config)
-        if calibrated != best.model_config:
-            rewrite_config(run.best_file, calibrated)
+        fitted = calibrated(photos, engine, best.model_config, show("calibrating on the validation photos"))
+        if fitted != best.model_config:
+            rewrite_config(run.best_file, fitted)
 
 
 def keep_training_features(run: Run, folder: DataFolder, device: torch.device, show: Shows) -> None:
