@@ -10,8 +10,8 @@ CHECKS = (
     ["ruff", "check", "."],
     ["ruff", "format", "--check", "."],
     ["mypy"],
-    # Files are spread over two processes; those of the browser begin, since they take longest.
-    ["pytest", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder", *sys.argv[1:]],
+    # Files are spread over two processes, those of the browser in one of them: see conftest.py.
+    ["pytest", "-n", "2", "--dist", "loadgroup", "--no-loadscope-reorder", *sys.argv[1:]],
 )
 
 

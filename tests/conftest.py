@@ -36,6 +36,14 @@ def interruptible() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in its own
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A file's tests share what they prepare; and two browsers with their servers are too much for two cores."""
+    for item in items:
+        name = item.path.stem
+        item.add_marker(pytest.mark.xdist_group("browser" if name.startswith("test_browser") else name))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
     """What a test wrote goes with it, so it is searched for the planted token before."""
