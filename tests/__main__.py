@@ -11,7 +11,7 @@ CHECKS = (
     ["ruff", "format", "--check", "."],
     ["mypy"],
     # Files are spread over two processes, those of the browser in one of them: see conftest.py.
-    ["pytest", "-n", "2", "--dist", "loadgroup", "--no-loadscope-reorder", *sys.argv[1:]],
+    ["pytest", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder", *sys.argv[1:]],
 )
 
 
