@@ -21,7 +21,18 @@ def test_command_parses(command: str) -> None:
 
 def test_every_verb_is_shown() -> None:
     shown = {command.split()[3] for command in COMMANDS}
-    assert shown == {"train", "predict", "evaluate", "check-data", "demo-data", "runs", "export", "push", "pull"}
+    assert shown == {
+        "train",
+        "predict",
+        "evaluate",
+        "check-data",
+        "demo-data",
+        "runs",
+        "export",
+        "average",
+        "push",
+        "pull",
+    }
 
 
 def test_two_setup_commands() -> None:

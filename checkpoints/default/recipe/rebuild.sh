@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes the shipped model anew, from the top of the repository: sh checkpoints/default/recipe/rebuild.sh DATA FOLDER
-# DATA: the photos, in images/train and images/val, since the trainings have different seeds; FOLDER: for all that comes.
+# DATA: photos that say which are for validation (splits.json), since the trainings have different seeds; FOLDER: a new one.
 set -eu
 data=$1 out=$2 recipe=$(dirname "$0")
 mtl() { verb=$1; shift; python -m mtl "$verb" --data-dir "$data" "$@"; }
