@@ -28,9 +28,10 @@ from mtl.photo import read_photo
 REAL = CORPORA.parent / "data" / "multitask" / "images" / "val"
 REAL_KINDS = ("isic18", "hair", "skin")  # what the names begin with
 MADE_KINDS = (LESION, "curly", "dry")
+TIE = 0.002  # of probabilities, a tenth of what an orientation may change
 # JPEG codes rows and columns alike with these, as a camera does that turns nothing but its EXIF: else the network would
 # be asked about eight differently coded photos. The flat table is about as fine as quality 95.
-SAME_EITHER_WAY = {"qtables": [[4] * 64] * 2, "subsampling": 0}
+SAME_EITHER_WAY: dict[str, Any] = {"qtables": [[4] * 64] * 2, "subsampling": 0}
 MAX_SECONDS, MAX_GROWTH_MB = 10, 1000
 
 pytestmark = pytest.mark.usefixtures(ONE_THREAD)
@@ -44,24 +45,25 @@ def model() -> MultiTaskModel:
 # ---- eight orientations
 
 
-def as_turned_jpeg(photo: np.ndarray, orientation: int, coding: dict[str, Any]) -> bytes:
+def as_turned_jpeg(photo: np.ndarray, orientation: int) -> bytes:
     """A JPEG that holds the photo as this EXIF orientation says it was taken."""
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
     file = BytesIO()
-    turned(Image.fromarray(photo), orientation).save(file, "JPEG", exif=exif, **coding)
+    turned(Image.fromarray(photo), orientation).save(file, "JPEG", exif=exif, **SAME_EITHER_WAY)
     return file.getvalue()
 
 
-def check_orientations(photo: np.ndarray, model: MultiTaskModel, coding: dict[str, Any]) -> None:
+def check_orientations(photo: np.ndarray, model: MultiTaskModel) -> None:
     """The same class and probabilities; masks that part only where the network is all but undecided."""
     height, width = photo.shape[:2]
     assert height != width
-    files = [as_turned_jpeg(photo, orientation, coding) for orientation in range(1, 9)]
+    files = [as_turned_jpeg(photo, orientation) for orientation in range(1, 9)]
     upright, *others = [model.analyze(file) for file in files]
     for other in others:
         assert (other.height, other.width) == (height, width)
-        assert other.predicted_class_id == upright.predicted_class_id
+        # The same class, or one that is as likely: where none is seen, all nine are.
+        assert upright.probabilities[other.predicted_class_id] >= upright.probabilities.max() - TIE
         assert [group.answer for group in other.groups] == [group.answer for group in upright.groups]
         assert np.abs(other.probabilities - upright.probabilities).max() <= 0.02
         check_masks(upright, other)
@@ -76,7 +78,7 @@ def check_masks(one: Analysis, other: Analysis) -> None:
 
 @pytest.mark.parametrize("kind", MADE_KINDS)
 def test_every_orientation_of_a_made_photo_gets_one_answer(kind: str, model: MultiTaskModel) -> None:
-    check_orientations(make_photo(kind, 1, (336, 256)).image, model, {"quality": 95, "subsampling": 0})
+    check_orientations(make_photo(kind, 1, (336, 256)).image, model)
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="needs ../shared/data, which is not part of the repository")
@@ -84,7 +86,7 @@ def test_every_orientation_of_a_made_photo_gets_one_answer(kind: str, model: Mul
 def test_every_orientation_of_a_real_photo_gets_one_answer(kind: str, model: MultiTaskModel) -> None:
     photo = read_photo(min(REAL.glob(f"{kind}_*")))
     height, width = (side // 16 * 16 for side in photo.shape[:2])
-    check_orientations(photo[: height - 16 * (height == width), :width], model, SAME_EITHER_WAY)
+    check_orientations(photo[: height - 16 * (height == width), :width], model)
 
 
 # ---- the corpora: every file through the whole analysis, in one process that watches its memory
