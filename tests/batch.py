@@ -6,6 +6,7 @@ Photos of a folder, or made ones; a real server and a real Chromium. Memory is t
 import argparse
 import json
 import os
+import sys
 import tempfile
 import time
 from itertools import cycle, islice
@@ -14,8 +15,11 @@ from pathlib import Path
 import psutil
 from playwright.sync_api import expect, sync_playwright
 
+sys.path.insert(0, str(Path(__file__).parent))
+
+from browser import CHROMIUM, FLAGS, App
+
 from mtl.data.demo import write_demo_data
-from tests.browser import CHROMIUM, FLAGS, App
 
 KEPT_S = 360  # how long a closed page's photos may stay, with what the sweep takes
 PATIENCE_MS = 30 * 60_000

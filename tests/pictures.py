@@ -1,11 +1,14 @@
 """Makes the README's two pictures: `python -m tests.pictures`. Only made photos are shown."""
 
+import sys
 import tempfile
 from pathlib import Path
 
 from playwright.sync_api import Page, expect, sync_playwright
 
-from tests.browser import CHROMIUM, FLAGS, PATIENCE_MS, ROOT, App
+sys.path.insert(0, str(Path(__file__).parent))
+
+from browser import CHROMIUM, FLAGS, PATIENCE_MS, ROOT, App
 
 EPOCHS = "6"
 
