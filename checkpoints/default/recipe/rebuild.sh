@@ -2,6 +2,7 @@
 # Makes the shipped model anew, from the top of the repository: sh checkpoints/default/recipe/rebuild.sh DATA FOLDER
 # DATA: photos that say which are for validation (splits.json), since the trainings have different seeds; FOLDER: a new one.
 set -eu
+[ $# = 2 ] && [ ! -e "$2" ] || { echo "usage: sh rebuild.sh DATA FOLDER; FOLDER must not be there yet" >&2; exit 1; }
 data=$1 out=$2 recipe=$(dirname "$0")
 mtl() { verb=$1; shift; python -m mtl "$verb" --data-dir "$data" "$@"; }
 

@@ -145,7 +145,7 @@ def _render_job() -> JobPart:
 
 # ---- what is shown
 
-IN_TURN = in_turn("models")
+LOOKING = in_turn("models")
 
 
 def visitor_of(desk: ModelDesk, profile: Profile) -> Visitor:
@@ -188,7 +188,7 @@ class _Look:
 
     def after(self, event: Dependency, *, show: bool = False) -> None:
         """Once that is done; show: also scroll there."""
-        looked = event.then(self.look, self.asked, self.shown, **IN_TURN)
+        looked = event.then(self.look, self.asked, self.shown, **LOOKING)
         if show:
             looked.then(None, None, None, js=SHOW_JS, **QUIET)
 
@@ -215,8 +215,8 @@ def _wire_look(demo: gr.Blocks, desk: ModelDesk, parts: _Parts, links: Links, lo
         line = desk.account(visitor, can_sign_in=can_sign_in(), t=t)
         return f'<p class="mtl-quiet">{escape(line)}</p>', gr.update(visible=not visitor.why_no_change(t))
 
-    gr.Timer(POLL_SECONDS).tick(look.look, look.asked, look.shown, **IN_TURN)
-    gr.on([demo.load, links.model.change], look.look, look.asked, look.shown, **IN_TURN)
+    gr.Timer(POLL_SECONDS).tick(look.look, look.asked, look.shown, **LOOKING)
+    gr.on([demo.load, links.model.change], look.look, look.asked, look.shown, **LOOKING)
     demo.load(greet, None, [parts.account, parts.pull_panel], **QUIET)
 
 

@@ -44,6 +44,7 @@ element.addEventListener("click", async (event) => {
 SAVE_JS = "() => setTimeout(() => document.querySelector('#mtl-file').click(), 100)"
 
 
+LOOKING = in_turn("run")
 Pin = tuple[str, int]  # a run and one of its epochs
 
 
@@ -268,7 +269,6 @@ def _sample_updates(
 
 def wire_run_step(demo: gr.Blocks, step: RunStep, jobs: JobManager, watch: RunWatch, reader: CurveReader) -> None:
     private: dict[str, Any] = {"api_visibility": "private"}
-    looking = in_turn("run")
 
     def poll(name: str, seen: Seen, zoom: Zoom | None, pin: Pin | None) -> list[Any]:
         return refresh(watch, reader, name, seen, zoom, pin)
@@ -315,21 +315,21 @@ def wire_run_step(demo: gr.Blocks, step: RunStep, jobs: JobManager, watch: RunWa
     def offer(name: str) -> Any:
         return gr.update(choices=run_choices(watch, name))
 
-    gr.Timer(1).tick(poll, step.asked, step.shown, **looking)
-    demo.load(poll, step.asked, step.shown, **looking)
-    step.run.change(poll, step.asked, step.shown, **looking)
+    gr.Timer(1).tick(poll, step.asked, step.shown, **LOOKING)
+    demo.load(poll, step.asked, step.shown, **LOOKING)
+    step.run.change(poll, step.asked, step.shown, **LOOKING)
     gr.on([demo.load, step.run.focus], offer, step.run, step.run, **QUIET)
     for button, word, handler in ((step.stop, "Stopping…", stop), (step.resume, "Resuming…", resume)):
         # Said at once; the next look at the run's folder says how it went.
         button.click(None, None, button, js=f"() => '{word}'", **private)
         pressed = button.click(handler, step.run, [button, step.notice], **QUIET)
-        pressed.then(poll, step.asked, step.shown, **looking)
+        pressed.then(poll, step.asked, step.shown, **LOOKING)
     step.download.click(download, step.run, step.file, **private).success(None, None, None, js=SAVE_JS, **private)
     for plot in step.plots:
-        plot.select(zoom_in, step.asked, [step.zoom, *step.shown], **looking)
-        plot.double_click(zoom_out, step.asked, [step.zoom, *step.shown], **looking)
+        plot.select(zoom_in, step.asked, [step.zoom, *step.shown], **LOOKING)
+        plot.double_click(zoom_out, step.asked, [step.zoom, *step.shown], **LOOKING)
     step.epoch.input(
-        look_back, [step.epoch, *step.asked], [step.pin, *step.shown], trigger_mode="always_last", **looking
+        look_back, [step.epoch, *step.asked], [step.pin, *step.shown], trigger_mode="always_last", **LOOKING
     )
 
 

@@ -19,6 +19,7 @@ from mtl.ui.tabs.train.run import SAVE_JS, run_choices
 from mtl.ui.theme import RUN_COLORS
 from mtl.ui.watch import RunWatch, Watched
 
+LOOKING = in_turn("runs")
 RUNS_JS = Path(__file__).parents[2] / "runs.js"
 Rows = tuple[tuple[str, str, int], ...]  # of each run its name, state and epochs
 
@@ -141,7 +142,6 @@ def _comparison(reader: CurveReader, chosen: Sequence[Watched], metric: str) -> 
 def wire_runs(demo: gr.Blocks, part: RunsPart, watch: RunWatch, reader: CurveReader, shown: gr.Dropdown) -> None:
     """shown: the choice of the run that step 3 shows."""
     private: dict[str, Any] = {"api_visibility": "private"}
-    looking = in_turn("runs")
 
     def look(seen: Seen, ticked: list[str], metric: str) -> list[Any]:
         return refresh(watch, reader, seen, ticked, metric)
@@ -182,14 +182,14 @@ def wire_runs(demo: gr.Blocks, part: RunsPart, watch: RunWatch, reader: CurveRea
                 raise gr.Error(str(error)) from None
             yield path
 
-    gr.Timer(2).tick(look, part.asked, part.shown, **looking)
-    demo.load(look, part.asked, part.shown, **looking)
+    gr.Timer(2).tick(look, part.asked, part.shown, **LOOKING)
+    demo.load(look, part.asked, part.shown, **LOOKING)
     # Every tick counts.
-    part.table.input(tick, part.asked, [part.ticked, *part.shown], trigger_mode="multiple", **looking)
+    part.table.input(tick, part.asked, [part.ticked, *part.shown], trigger_mode="multiple", **LOOKING)
     part.table.select(show, None, shown, **QUIET)
-    part.metric.change(look, part.asked, part.shown, **looking)
+    part.metric.change(look, part.asked, part.shown, **LOOKING)
     part.delete.click(ask, part.ticked, [part.confirm, part.question, part.notice], **QUIET)
     part.no.click(lambda: gr.update(visible=False), None, part.confirm, **QUIET)
     gone = part.yes.click(delete, part.ticked, [part.confirm, part.notice], **private)
-    gone.then(look, part.asked, part.shown, **looking)
+    gone.then(look, part.asked, part.shown, **LOOKING)
     part.download.click(download, part.ticked, part.file, **private).success(None, None, None, js=SAVE_JS, **private)

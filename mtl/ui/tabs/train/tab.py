@@ -13,12 +13,12 @@ from mtl.ui import views
 from mtl.ui.checks import DataChecks
 from mtl.ui.choices import page_config, prepare_data, why_not
 from mtl.ui.curves import CurveReader
-from mtl.ui.events import QUIET, in_turn
+from mtl.ui.events import QUIET
 from mtl.ui.fields import to_settings
 from mtl.ui.models import ModelShelf
 from mtl.ui.run_views import step_heading
 from mtl.ui.tabs.train.data import DataStep, build_data_step
-from mtl.ui.tabs.train.run import RunStep, refresh, render_run_step, wire_run_step
+from mtl.ui.tabs.train.run import LOOKING, RunStep, refresh, render_run_step, wire_run_step
 from mtl.ui.tabs.train.runs import render_runs, wire_runs
 from mtl.ui.tabs.train.settings import SettingsStep, build_settings_step
 from mtl.ui.watch import LATEST, RunWatch
@@ -81,7 +81,7 @@ def _wire_start(
     pressed = step.start.click(
         start, [data.folder, *settings.fields.values()], [step.start, step.run, step.notice], **QUIET
     )
-    pressed.then(lambda *asked: refresh(watch, reader, *asked), step.asked, step.shown, **in_turn("run"))
+    pressed.then(lambda *asked: refresh(watch, reader, *asked), step.asked, step.shown, **LOOKING)
     data.look_after(pressed)
     # What was said of other photos or settings goes.
     changes = [data.folder.change, *(field.change for field in settings.fields.values())]
