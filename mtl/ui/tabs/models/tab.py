@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,8 @@ class Seen:
     job: str = ""
     offers: tuple[bool, ...] = ()
     choices: tuple[tuple[str, str], ...] = ()  # of the Analyse tab's models: label, name
+    # On a slow machine gradio was seen to lose one part of an answer, so what has changed is sent twice.
+    settled: bool = field(default=True, compare=False)
 
 
 @dataclass(frozen=True)
@@ -200,12 +202,13 @@ class _Look:
             _offers(job, visitor),
             tuple(with_chosen([(name, name) for name in self.desk.shelf.names()], active)),
         )
+        again = not seen.settled
         return [
-            new.cards if new.cards != seen.cards else gr.skip(),
-            new.job if new.job != seen.job else gr.skip(),
-            *_visibility(new.offers, seen.offers),
+            new.cards if again or new.cards != seen.cards else gr.skip(),
+            new.job if again or new.job != seen.job else gr.skip(),
+            *_visibility(new.offers, () if again else seen.offers),
             gr.update(choices=list(new.choices)) if new.choices != seen.choices else gr.skip(),
-            new if new != seen else gr.skip(),
+            replace(new, settled=new == seen) if again or new != seen else gr.skip(),
         ]
 
 
