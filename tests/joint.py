@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--image-size", type=int, default=96)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--compare", choices=["tasks", "photos", "both"], default="both")
     args = parser.parse_args()
     logging.disable(logging.WARNING)
     with tempfile.TemporaryDirectory() as runs:
@@ -39,9 +40,11 @@ def main() -> None:
             "init": "lite0", "schedule": "one-cycle", "segmentation_loss": "bce+dice", "calibrate": False,
             "early_stopping_patience": 0,
         }  # fmt: skip
-        for name, settings in TASKS.items():
-            tell(name, [last_epoch(**common, **LESIONS, **settings, seed=seed) for seed in range(args.seeds)])
-        for name, settings in PHOTOS.items():
+        trainings = {
+            **({name: LESIONS | settings for name, settings in TASKS.items()} if args.compare != "photos" else {}),
+            **(PHOTOS if args.compare != "tasks" else {}),
+        }
+        for name, settings in trainings.items():
             tell(name, [last_epoch(**common, **settings, seed=seed) for seed in range(args.seeds)])
 
 
