@@ -1,7 +1,6 @@
 """What is kept of the photos that a run learned from: where they lie in feature space."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -9,6 +8,7 @@ import torch
 from mtl.analysis.engine import EagerEngine
 from mtl.analysis.unlike import MIN_PHOTOS, fit_familiarity
 from mtl.checkpoint import Checkpoint
+from mtl.data.cache import PhotoCache
 from mtl.data.dataset import PhotoDataset, make_loader
 from mtl.data.folder import DataFolder, Sample
 
@@ -18,7 +18,11 @@ Progress = Callable[[int, int], None]  # (the photo that is next, of how many)
 
 
 def learn_features(
-    checkpoint: Checkpoint, folder: DataFolder, device: torch.device, progress: Progress
+    checkpoint: Checkpoint,
+    folder: DataFolder,
+    device: torch.device,
+    progress: Progress,
+    cache: PhotoCache | None = None,
 ) -> dict[str, np.ndarray] | None:
     """A checkpoint's `training_features`, from the photos that it was trained and validated on; None for too few."""
     if min(len(folder.train), len(folder.val)) < MIN_PHOTOS:
@@ -27,7 +31,7 @@ def learn_features(
     engine, total = EagerEngine(checkpoint.network(), device), len(train) + len(val)
 
     def features(samples: Sequence[Sample], done: int) -> np.ndarray:
-        loader = make_loader(PhotoDataset(samples, checkpoint.model_config), BATCH_SIZE, seed=None)
+        loader = make_loader(PhotoDataset(samples, checkpoint.model_config, cache=cache), BATCH_SIZE, seed=None)
         parts = []
         for number, batch in enumerate(loader):
             progress(done + number * BATCH_SIZE + 1, total)
@@ -39,6 +43,6 @@ def learn_features(
 
 
 def _some(samples: Sequence[Sample], count: int) -> list[Sample]:
-    """At most `count` of the photos, the same each time; without their masks, which need not be read."""
+    """At most `count` of the photos, the same each time."""
     chosen = np.sort(np.random.default_rng(0).permutation(len(samples))[:count])
-    return [replace(samples[index], mask=None) for index in chosen]
+    return [samples[index] for index in chosen]

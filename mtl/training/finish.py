@@ -13,6 +13,7 @@ import torch
 from mtl.analysis.engine import EagerEngine
 from mtl.checkpoint import read_checkpoint, rewrite_config, write_training_features
 from mtl.config import TrainConfig
+from mtl.data.cache import PhotoCache
 from mtl.data.folder import DataFolder
 from mtl.evaluation.calibration import calibrated
 from mtl.training.callbacks import StopRequested
@@ -37,11 +38,13 @@ def calibrate_best(run: Run, config: TrainConfig, folder: DataFolder, device: to
             rewrite_config(run.best_file, fitted)
 
 
-def keep_training_features(run: Run, folder: DataFolder, device: torch.device, show: Shows) -> None:
+def keep_training_features(
+    run: Run, folder: DataFolder, device: torch.device, show: Shows, cache: PhotoCache | None
+) -> None:
     """Write beside the best weights what tells photos unlike the training photos."""
     with _spared("the model will not tell photos unlike the training photos"):
         best = read_checkpoint(run.best_file)
-        features = learn_features(best, folder, device, show("learning what the training photos are like"))
+        features = learn_features(best, folder, device, show("learning what the training photos are like"), cache)
         if features is not None:
             write_training_features(run.path, features, best.state_dict)
 

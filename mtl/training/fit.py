@@ -243,7 +243,7 @@ def run_job(job: Job, *, show_progress: bool = False, check_progress: CheckProgr
             if ranks.is_first():
                 show = partial(_progress, job.run)
                 finish.calibrate_best(job.run, job.config, job.folder, job.device, show)
-                finish.keep_training_features(job.run, job.folder, job.device, show)
+                finish.keep_training_features(job.run, job.folder, job.device, show, job.cache)
     finally:
         torch.set_num_threads(threads)
         job.lock.release()
