@@ -338,6 +338,8 @@ def test_a_page_is_sent_only_what_changed(tmp_path: Path) -> None:
 
     sent, seen = poll(Seen())
     assert len(sent) > len(PLOTS)
+    again, seen = poll(seen)  # since gradio can lose one part of an answer
+    assert again == sent[: -len(PLOTS)]
     assert poll(seen)[0] == []
     run.append_event(step_event(1))
     _, seen = poll(seen)
@@ -345,9 +347,11 @@ def test_a_page_is_sent_only_what_changed(tmp_path: Path) -> None:
     assert len(sent) == len(PLOTS)
     assert poll(seen)[0] == []
     run.update(notices=["the loss does not move: try a higher lr"])
-    sent, seen = poll(seen)
-    assert len(sent) == 1
-    assert "try a higher lr" in sent[0]
+    [card], seen = poll(seen)
+    assert "try a higher lr" in card
+    again, seen = poll(seen)
+    assert card in again
+    assert poll(seen)[0] == []
 
     zoom = Zoom(run.name, (0.0, 0.5))
     sent, seen = poll(seen, zoom)

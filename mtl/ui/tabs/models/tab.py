@@ -44,8 +44,7 @@ class Seen:
     job: str = ""
     offers: tuple[bool, ...] = ()
     choices: tuple[tuple[str, str], ...] = ()  # of the Analyse tab's models: label, name
-    # On a slow machine gradio was seen to lose one part of an answer, so what has changed is sent twice.
-    settled: bool = field(default=True, compare=False)
+    settled: bool = field(default=True, compare=False)  # else all is sent again
 
 
 @dataclass(frozen=True)

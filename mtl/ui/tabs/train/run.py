@@ -65,6 +65,7 @@ class Seen:
     zoom: Zoom | None = None
     filled: tuple[bool, ...] = (False,) * len(PLOTS)  # which plots have points
     sample: Pin | None = None
+    settled: bool = False  # else the view is sent again
 
 
 @dataclass(frozen=True)
@@ -197,18 +198,18 @@ def refresh(
     """Updates of what has changed on the page since `seen`."""
     run, view = make_view(watch.look(), name)
     old = seen.view or View(Controls(), "", "", ())
-    is_new = seen.view is None
+    again = not seen.settled
     zoom = zoom if run and zoom and zoom.run == run.name else None
     version, plots, filled = _curve_updates(reader, run, seen, zoom)
     sample, samples = _sample_updates(run, view.epochs, seen, pin)
     return [
-        *(_button_updates(view.controls) if is_new or view.controls != old.controls else [gr.skip()] * 6),
-        view.card if is_new or view.card != old.card else gr.skip(),
-        gr.update(visible=run is not None) if is_new or bool(view.log) != bool(old.log) else gr.skip(),
-        view.log if is_new or view.log != old.log else gr.skip(),
+        *(_button_updates(view.controls) if again or view.controls != old.controls else [gr.skip()] * 6),
+        view.card if again or view.card != old.card else gr.skip(),
+        gr.update(visible=run is not None) if again or bool(view.log) != bool(old.log) else gr.skip(),
+        view.log if again or view.log != old.log else gr.skip(),
         *plots,
         *samples,
-        Seen(view, version, zoom, filled, sample),
+        Seen(view, version, zoom, filled, sample, settled=view == seen.view),
     ]
 
 

@@ -30,7 +30,7 @@ class Seen:
 
     rows: Rows | None = None
     compared: tuple[str, tuple[Version, ...]] = ("", ())  # the metric, and of what
-    settled: bool = True  # a plot misses what comes while it is being built, so each comparison is sent twice
+    settled: bool = True  # else all is sent again: a plot misses what comes while it is being built, too
 
 
 @dataclass(frozen=True)
@@ -117,13 +117,14 @@ def refresh(watch: RunWatch, reader: CurveReader, seen: Seen, ticked: Sequence[s
     """Updates of what has changed on the page since `seen`."""
     runs = watch.look()
     rows = tuple((watched.name, watched.status.state, watched.status.epoch) for watched in runs)
-    table = run_views.runs_table(runs, differing_settings(w.run for w in runs)) if rows != seen.rows else gr.skip()
+    again = not seen.settled
+    is_same_table = rows == seen.rows and not again
+    table = gr.skip() if is_same_table else run_views.runs_table(runs, differing_settings(w.run for w in runs))
     chosen = [watched for watched in runs if watched.name in ticked]
     compared = metric, tuple(reader.version(watched.run) for watched in chosen[: len(SLOTS)])
-    is_new = compared != seen.compared
-    comparison = _comparison(reader, chosen, metric) if is_new or not seen.settled else [gr.skip()] * 3
+    comparison = _comparison(reader, chosen, metric) if again or compared != seen.compared else [gr.skip()] * 3
     buttons = [gr.update(interactive=len(chosen) == 1), gr.update(interactive=bool(chosen))]
-    return [table, *buttons, *comparison, Seen(rows, compared, settled=not is_new)]
+    return [table, *buttons, *comparison, Seen(rows, compared, settled=(rows, compared) == (seen.rows, seen.compared))]
 
 
 def _comparison(reader: CurveReader, chosen: Sequence[Watched], metric: str) -> list[Any]:
