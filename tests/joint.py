@@ -23,6 +23,8 @@ TASKS: dict[str, dict[str, Any]] = {
 }
 # Skin photos have no mask; hair and lesion photos have both targets.
 PHOTOS: dict[str, dict[str, Any]] = {"all photos": {}, "complete photos alone": {"include": "[hi]*"}}
+# The weight of a task -> how the names of its figures begin.
+FIGURES = {"classification_weight": ["val_balanced"], "segmentation_weight": ["val_jaccard", "val_dice"]}
 
 
 def main() -> None:
@@ -45,7 +47,7 @@ def main() -> None:
             **(PHOTOS if args.compare != "tasks" else {}),
         }
         for name, settings in trainings.items():
-            tell(name, [last_epoch(**common, **settings, seed=seed) for seed in range(args.seeds)])
+            tell(name, settings, [last_epoch(**common, **settings, seed=seed) for seed in range(args.seeds)])
 
 
 def last_epoch(**settings: Any) -> dict[str, Any]:
@@ -53,8 +55,9 @@ def last_epoch(**settings: Any) -> dict[str, Any]:
     return [event for event in run.events() if event["event"] == "epoch"][-1]
 
 
-def tell(name: str, epochs: list[dict[str, Any]]) -> None:
-    figures = [key for key in epochs[0] if key.startswith(("val_balanced", "val_jaccard", "val_dice"))]
+def tell(name: str, settings: dict[str, Any], epochs: list[dict[str, Any]]) -> None:
+    shown = tuple(start for weight, starts in FIGURES.items() if settings.get(weight) != 0 for start in starts)
+    figures = [key for key in epochs[0] if key.startswith(shown)]
     print(f"{name:24} {'; '.join(spread(key, [epoch[key] for epoch in epochs]) for key in figures)}", flush=True)
 
 
