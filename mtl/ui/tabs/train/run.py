@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,11 +61,11 @@ class Seen:
     """What a page shows, so that only what has changed is sent."""
 
     view: View | None = None
+    before: View | None = None  # the view before; a part is sent where it differs from either, so twice
     version: Version | None = None  # of the curves; None: to be sent again
     zoom: Zoom | None = None
     filled: tuple[bool, ...] = (False,) * len(PLOTS)  # which plots have points
     sample: Pin | None = None
-    settled: bool = False  # else the view is sent again
 
 
 @dataclass(frozen=True)
@@ -197,19 +197,21 @@ def refresh(
 ) -> list[Any]:
     """Updates of what has changed on the page since `seen`."""
     run, view = make_view(watch.look(), name)
-    old = seen.view or View(Controls(), "", "", ())
-    again = not seen.settled
     zoom = zoom if run and zoom and zoom.run == run.name else None
     version, plots, filled = _curve_updates(reader, run, seen, zoom)
     sample, samples = _sample_updates(run, view.epochs, seen, pin)
+
+    def is_new(part: Callable[[View], Any]) -> bool:
+        return any(old is None or part(old) != part(view) for old in (seen.view, seen.before))
+
     return [
-        *(_button_updates(view.controls) if again or view.controls != old.controls else [gr.skip()] * 6),
-        view.card if again or view.card != old.card else gr.skip(),
-        gr.update(visible=run is not None) if again or bool(view.log) != bool(old.log) else gr.skip(),
-        view.log if again or view.log != old.log else gr.skip(),
+        *(_button_updates(view.controls) if is_new(lambda v: v.controls) else [gr.skip()] * 6),
+        view.card if is_new(lambda v: v.card) else gr.skip(),
+        gr.update(visible=run is not None) if is_new(lambda v: bool(v.log)) else gr.skip(),
+        view.log if is_new(lambda v: v.log) else gr.skip(),
         *plots,
         *samples,
-        Seen(view, version, zoom, filled, sample, settled=view == seen.view),
+        Seen(view, seen.view, version, zoom, filled, sample),
     ]
 
 
