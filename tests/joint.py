@@ -18,6 +18,7 @@ from mtl.training.fit import train
 LESIONS = {"include": "isic18_*", "labels": "diagnoses.csv", "classes": "nevus,melanoma,benign_keratosis"}
 TASKS: dict[str, dict[str, Any]] = {
     "joint": {},
+    "joint, classes count less": {"classification_weight": 0.2},
     "classes alone": {"segmentation_weight": 0.0},
     "mask alone": {"classification_weight": 0.0},
 }

@@ -9,7 +9,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +227,23 @@ def test_ctrl_c_says_where_it_stopped(
     said = f"stopped after {stopped} photos, whose answers are in {answers}; the same command goes on there"
     assert capsys.readouterr().err == f"mtl predict: {said}\n"
     assert 5 <= stopped < 61
+
+
+def test_a_stop_within_a_line_counts_it(
+    predict: Callable[..., int], many: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    write, answers = AnswerFile.write, tmp_path / "answers.jsonl"
+
+    def stopped_after_third(file: AnswerFile, answer: Mapping[str, Any]) -> None:
+        write(file, answer)
+        if lines_of(answers) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(AnswerFile, "write", stopped_after_third)
+    assert predict(many, "--batch-size", 1) == 130
+    assert lines_of(answers) == 3
+    assert "stopped after 3 photos" in capsys.readouterr().err
 
 
 def test_another_number_of_processes(

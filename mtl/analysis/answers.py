@@ -79,6 +79,7 @@ class AnswerFile:
             self._lock_and_cut()
             self._answered = self._read_answered()
             self._file = self.path.open("ab")
+            self._begin = self._file.tell()
         except BaseException:
             self._let_go()
             raise
@@ -107,6 +108,13 @@ class AnswerFile:
         """Append a line, which is in the system's hands when this returns: killing the process does not lose it."""
         self._file.write(json.dumps({**answer, **self._same}).encode() + b"\n")
         self._file.flush()
+
+    def written(self) -> int:
+        """How many lines were appended since it was opened, also where an interrupt broke into `write`."""
+        self._file.flush()
+        with self.path.open("rb") as file:
+            file.seek(self._begin)
+            return sum(1 for _ in file)
 
     def parts(self) -> list[Path]:
         """The files that hold answers, of whatever number of processes."""

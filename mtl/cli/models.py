@@ -120,7 +120,8 @@ def _predict_folders(args: argparse.Namespace) -> None:
                     failed, first = failed + 1, first or error
                 progress(done, None)
         except KeyboardInterrupt:
-            stop = f"stopped after {done} photos, whose answers are in {file.path}; the same command goes on there"
+            written = file.written()
+            stop = f"stopped after {written} photos, whose answers are in {file.path}; the same command goes on there"
             raise KeyboardInterrupt(stop) from None
     told = {"answers": str(file.path), "photos": done, "failed": failed, "answered_before": len(file)}
     print(json.dumps(told) if args.json else f"{file.path}: {done} photos, {len(file)} were answered before")
