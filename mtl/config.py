@@ -295,7 +295,7 @@ class TrainConfig(Settings):
     start_image_size: int = setting(
         0,
         "train the first epochs on squares of this side, which grow to image_size over three quarters of the epochs: "
-        "up to half the time (progressive learning, Tan & Le 2021); 0: image_size throughout",
+        "up to half the time on a CPU (progressive learning, Tan & Le 2021); 0: image_size throughout",
         section="input",
         ge=0,
         le=1024,

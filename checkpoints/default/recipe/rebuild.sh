@@ -11,6 +11,7 @@ mtl train --config "$recipe/first.json" --seed "$seed" --output-dir "$out" --nam
 for more in 10 20 30; do
 	mtl train --config "$recipe/second.json" --seed $((seed + more)) --init "$out"/*-first --output-dir "$out" --name "second-$more"
 done
-mtl average "$out"/*-first "$out"/*-second-* --output "$out/mean"
+mtl average "$out"/*-second-* --output "$out/seconds"
+mtl average "$out/seconds" "$out/seconds" "$out"/*-first --output "$out/mean" # the first counts a third
 python -m mtl export --format safetensors --dtype float16 --checkpoint "$out/mean" --output "$out/default"
 mtl evaluate --checkpoint "$out/default" --save
