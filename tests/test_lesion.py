@@ -84,7 +84,8 @@ def test_a_disc_or_ellipse_may_lie_anywhere(across: float, down: float, right: f
     y, x = grid(360, 0.3, (180 + down, 180 + right))
     a, b = across / 2 / flatness, across / 2
     lesion = only_lesion(np.hypot(y / b, x / a) < 1)
-    assert lesion.perimeter_px == pytest.approx(4 * a * ellipe(1 - flatness**2), rel=0.025)
+    # The pixels of a disc of 25 alone cover up to 2.6 % more than it.
+    assert lesion.perimeter_px == pytest.approx(4 * a * ellipe(1 - flatness**2), rel=0.03)
 
 
 def test_two_discs_are_two_lesions() -> None:
