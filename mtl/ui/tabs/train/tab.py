@@ -54,10 +54,10 @@ def build_train_tab(
 
     def start(name: str, *values: Any) -> Iterator[Any]:
         try:
-            for text in prepare_data(data_root, name):
-                yield gr.skip(), gr.skip(), views.message("quiet", text)
             given = to_settings(list(settings.fields), values)
             config = page_config(data_root, name, jobs.runs_dir, shelf, given)
+            for text in prepare_data(data_root, name):
+                yield gr.skip(), gr.skip(), views.message("quiet", text)
             if reason := why_not(config, checks):
                 raise ConfigError(reason)
             jobs.start(config)
